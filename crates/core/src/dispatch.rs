@@ -1,0 +1,375 @@
+//! Which connection goes to which worker, and what becomes of it when the worker does not take it.
+//!
+//! Job: own every connection from its acceptance until a worker has said `accepted`. Owner: [`crate::app::App`].
+//!
+//! A connection is *parked* at its endpoint (nobody can take it now) or *in flight* to one worker:
+//!
+//! ```text
+//! accepted by us ──▶ parked ──▶ in flight ──accepted──▶ released (the worker has it)
+//!                      ▲            │
+//!                      └────────────┘ refused · not delivered · worker gone
+//! ```
+//!
+//! Invariants: a connection is in exactly one place; it is never in flight to two workers; one that comes back
+//! goes to the front; as many are accepted as can be handed over ([`Dispatcher::demand`]), the rest stays in the
+//! kernel's queue; a worker that refuses or is out of descriptors is asked again after a growing pause, so that
+//! nobody spins and nobody is starved for ever.
+//!
+//! Pipelining: a worker may hold several unanswered connections while its answers come quickly. Its *window*
+//! grows by one with each answer within [`QUICK`] and halves with each one slower than [`SLOW`].
+
+use crate::id::{EndpointId, Token, WorkerId};
+use crate::schedule::{Candidate, Policy, Scheduler};
+use crate::time::Time;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// The largest window.
+pub const MAX_WINDOW: usize = 8;
+/// An answer within this lets the window grow.
+const QUICK: Duration = Duration::from_millis(3);
+/// An answer slower than this halves it.
+const SLOW: Duration = Duration::from_millis(10);
+/// The first pause after a refusal; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause after refusals.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long nothing is accepted after the system ran out of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is to be done with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Hand it to this worker, under this endpoint's key.
+    HandOver {
+        /// To whom.
+        worker: WorkerId,
+        /// Which connection.
+        connection: Token,
+        /// Of which endpoint.
+        endpoint: EndpointId,
+    },
+    /// Close our copy: the worker has it, or its endpoint is gone.
+    Release {
+        /// Which connection.
+        connection: Token,
+    },
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Dispatcher {
+    policy: Policy,
+    endpoints: BTreeMap<EndpointId, Lane>,
+    workers: BTreeMap<WorkerId, Load>,
+}
+
+/// One endpoint: who serves it, and who waits there.
+#[derive(Debug)]
+struct Lane {
+    scheduler: Scheduler,
+    members: BTreeMap<WorkerId, Pause>,
+    parked: VecDeque<Token>,
+    accept_again: Option<Time>,
+}
+
+/// One worker's unanswered connections, oldest first.
+#[derive(Debug)]
+struct Load {
+    in_flight: VecDeque<Sent>,
+    window: usize,
+    accepted: u64,
+    /// After it had no descriptor for a connection.
+    starved: Pause,
+}
+
+#[derive(Debug)]
+struct Sent {
+    connection: Token,
+    endpoint: EndpointId,
+    at: Time,
+}
+
+/// A growing pause: nothing is offered until it is over.
+#[derive(Debug, Default, Clone, Copy)]
+struct Pause {
+    until: Option<Time>,
+    next: Option<Duration>,
+}
+
+impl Pause {
+    fn over(self, now: Time) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    fn extend(&mut self, now: Time) {
+        let length = self.next.unwrap_or(FIRST_PAUSE);
+        self.until = Some(now + length);
+        self.next = Some((length * 2).min(LONGEST_PAUSE));
+    }
+}
+
+impl Load {
+    fn new() -> Self {
+        Self { in_flight: VecDeque::new(), window: 1, accepted: 0, starved: Pause::default() }
+    }
+
+    fn room(&self, now: Time) -> usize {
+        if self.starved.over(now) { self.window.saturating_sub(self.in_flight.len()) } else { 0 }
+    }
+
+    fn take(&mut self, connection: Token) -> Option<Sent> {
+        let position = self.in_flight.iter().position(|sent| sent.connection == connection)?;
+        self.in_flight.remove(position)
+    }
+}
+
+impl Dispatcher {
+    /// A dispatcher with no endpoint.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, endpoints: BTreeMap::new(), workers: BTreeMap::new() }
+    }
+
+    /// A new endpoint; nobody serves it yet.
+    pub fn open(&mut self, endpoint: EndpointId) {
+        let lane = Lane {
+            scheduler: Scheduler::new(self.policy),
+            members: BTreeMap::new(),
+            parked: VecDeque::new(),
+            accept_again: None,
+        };
+        self.endpoints.insert(endpoint, lane);
+    }
+
+    /// The endpoint is gone, and with it the connections parked there.
+    pub fn close(&mut self, endpoint: EndpointId, out: &mut Vec<Placement>) {
+        if let Some(lane) = self.endpoints.remove(&endpoint) {
+            out.extend(lane.parked.into_iter().map(|connection| Placement::Release { connection }));
+        }
+    }
+
+    /// A worker serves an endpoint from now on.
+    pub fn join(&mut self, now: Time, endpoint: EndpointId, worker: WorkerId, out: &mut Vec<Placement>) {
+        let Some(lane) = self.endpoints.get_mut(&endpoint) else { return };
+        lane.members.insert(worker, Pause::default());
+        self.workers.entry(worker).or_insert_with(Load::new);
+        self.place(now, endpoint, out);
+    }
+
+    /// A worker serves an endpoint no longer. What is in flight to it may still be answered.
+    pub fn leave(&mut self, endpoint: EndpointId, worker: WorkerId) {
+        if let Some(lane) = self.endpoints.get_mut(&endpoint) {
+            lane.members.remove(&worker);
+            lane.scheduler.forget(worker);
+        }
+    }
+
+    /// A worker is out of rotation everywhere. What is in flight to it may still be answered.
+    pub fn retire(&mut self, worker: WorkerId) {
+        let served: Vec<EndpointId> = self.endpoints.keys().copied().collect();
+        for endpoint in served {
+            self.leave(endpoint, worker);
+        }
+    }
+
+    /// A worker's channel is closed and everything it said has been read: what it did not answer it did not
+    /// get, and goes to others.
+    pub fn lost(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Placement>) {
+        self.retire(worker);
+        let Some(load) = self.workers.remove(&worker) else { return };
+        let mut touched = Vec::new();
+        for sent in load.in_flight.into_iter().rev() {
+            self.park_first(sent.endpoint, sent.connection, out);
+            touched.push(sent.endpoint);
+        }
+        touched.dedup();
+        for endpoint in touched {
+            self.place(now, endpoint, out);
+        }
+    }
+
+    /// We accepted a connection.
+    pub fn arrived(&mut self, now: Time, endpoint: EndpointId, connection: Token, out: &mut Vec<Placement>) {
+        match self.endpoints.get_mut(&endpoint) {
+            Some(lane) => lane.parked.push_back(connection),
+            None => return out.push(Placement::Release { connection }),
+        }
+        self.place(now, endpoint, out);
+    }
+
+    /// Accepting failed for want of descriptors or memory: leave the queue alone for a moment.
+    pub fn accept_failed(&mut self, now: Time, endpoint: EndpointId) {
+        if let Some(lane) = self.endpoints.get_mut(&endpoint) {
+            lane.accept_again = Some(now + ACCEPT_PAUSE);
+        }
+    }
+
+    /// A worker answered.
+    pub fn answered(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        connection: Token,
+        accepted: bool,
+        out: &mut Vec<Placement>,
+    ) {
+        let Some(load) = self.workers.get_mut(&worker) else { return };
+        let Some(sent) = load.take(connection) else { return };
+        load.starved = Pause::default();
+        let took = now.since(sent.at);
+        if took <= QUICK {
+            load.window = (load.window + 1).min(MAX_WINDOW);
+        } else if took > SLOW {
+            load.window = (load.window / 2).max(1);
+        }
+        load.accepted += u64::from(accepted);
+        if accepted {
+            out.push(Placement::Release { connection });
+        }
+        if let Some(pause) = self.pause_of(sent.endpoint, worker) {
+            if accepted { *pause = Pause::default() } else { pause.extend(now) }
+        }
+        if !accepted {
+            self.park_first(sent.endpoint, connection, out);
+        }
+        self.place_where_it_serves(now, worker, sent.endpoint, out);
+    }
+
+    /// A connection's descriptor did not arrive: the worker has none free.
+    pub fn undelivered(&mut self, now: Time, worker: WorkerId, connection: Token, out: &mut Vec<Placement>) {
+        let Some(load) = self.workers.get_mut(&worker) else { return };
+        let Some(sent) = load.take(connection) else { return };
+        load.starved.extend(now);
+        load.window = 1;
+        self.park_first(sent.endpoint, connection, out);
+        self.place(now, sent.endpoint, out);
+    }
+
+    /// Pauses may be over.
+    pub fn tick(&mut self, now: Time, out: &mut Vec<Placement>) {
+        let waiting: Vec<EndpointId> =
+            self.endpoints.iter().filter(|(_, lane)| !lane.parked.is_empty()).map(|(&id, _)| id).collect();
+        for endpoint in waiting {
+            self.place(now, endpoint, out);
+        }
+    }
+
+    /// The cluster stops: everything parked is handed over now, whatever the windows say. What workers read after
+    /// it on their channels (the request to leave) finds it already theirs.
+    pub fn flush(&mut self, now: Time, out: &mut Vec<Placement>) {
+        for (&endpoint, lane) in &mut self.endpoints {
+            while let Some(connection) = lane.parked.pop_front() {
+                let workers = &self.workers;
+                let candidates = lane.members.keys().filter_map(|&id| {
+                    Some(Candidate { worker: id, in_flight: workers.get(&id)?.in_flight.len() })
+                });
+                let chosen = lane.scheduler.pick(candidates);
+                let Some((worker, load)) = chosen.and_then(|id| Some((id, self.workers.get_mut(&id)?))) else {
+                    out.push(Placement::Release { connection });
+                    continue;
+                };
+                load.in_flight.push_back(Sent { connection, endpoint, at: now });
+                out.push(Placement::HandOver { worker, connection, endpoint });
+            }
+        }
+    }
+
+    /// How many connections may be accepted now: as many as can be handed over at once.
+    #[must_use]
+    pub fn demand(&self, now: Time, endpoint: EndpointId) -> usize {
+        let Some(lane) = self.endpoints.get(&endpoint) else { return 0 };
+        if lane.accept_again.is_some_and(|again| now < again) {
+            return 0;
+        }
+        let room: usize =
+            lane.eligible(now).filter_map(|id| self.workers.get(&id)).map(|load| load.room(now)).sum();
+        room.saturating_sub(lane.parked.len())
+    }
+
+    /// When [`tick`](Self::tick) and [`demand`](Self::demand) may find something that they do not find now.
+    #[must_use]
+    pub fn next_deadline(&self, now: Time) -> Option<Time> {
+        let pauses = self.endpoints.values().flat_map(|lane| {
+            lane.members.iter().flat_map(|(id, pause)| {
+                [pause.until, self.workers.get(id).and_then(|load| load.starved.until)]
+            })
+        });
+        let accepts = self.endpoints.values().map(|lane| lane.accept_again);
+        pauses.chain(accepts).flatten().filter(|&at| at > now).min()
+    }
+
+    /// Connections that a worker said it took.
+    #[must_use]
+    pub fn accepted(&self, worker: WorkerId) -> u64 {
+        self.workers.get(&worker).map_or(0, |load| load.accepted)
+    }
+
+    /// Connections that a worker has not answered.
+    #[must_use]
+    pub fn in_flight(&self, worker: WorkerId) -> usize {
+        self.workers.get(&worker).map_or(0, |load| load.in_flight.len())
+    }
+
+    /// Connections that we hold at all: parked or in flight.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.endpoints.values().map(|lane| lane.parked.len()).sum::<usize>()
+            + self.workers.values().map(|load| load.in_flight.len()).sum::<usize>()
+    }
+
+    fn pause_of(&mut self, endpoint: EndpointId, worker: WorkerId) -> Option<&mut Pause> {
+        self.endpoints.get_mut(&endpoint)?.members.get_mut(&worker)
+    }
+
+    fn park_first(&mut self, endpoint: EndpointId, connection: Token, out: &mut Vec<Placement>) {
+        match self.endpoints.get_mut(&endpoint) {
+            Some(lane) => lane.parked.push_front(connection),
+            None => out.push(Placement::Release { connection }),
+        }
+    }
+
+    /// An answer makes room in a worker, for every endpoint that it serves.
+    fn place_where_it_serves(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        first: EndpointId,
+        out: &mut Vec<Placement>,
+    ) {
+        self.place(now, first, out);
+        let waiting: Vec<EndpointId> = self
+            .endpoints
+            .iter()
+            .filter(|(id, lane)| **id != first && !lane.parked.is_empty() && lane.members.contains_key(&worker))
+            .map(|(&id, _)| id)
+            .collect();
+        for endpoint in waiting {
+            self.place(now, endpoint, out);
+        }
+    }
+
+    /// Hands over parked connections while somebody can take one.
+    fn place(&mut self, now: Time, endpoint: EndpointId, out: &mut Vec<Placement>) {
+        let Some(lane) = self.endpoints.get_mut(&endpoint) else { return };
+        while !lane.parked.is_empty() {
+            let workers = &self.workers;
+            let candidates = lane.members.iter().filter(|(_, pause)| pause.over(now)).filter_map(|(&id, _)| {
+                let load = workers.get(&id).filter(|load| load.room(now) > 0)?;
+                Some(Candidate { worker: id, in_flight: load.in_flight.len() })
+            });
+            let Some(worker) = lane.scheduler.pick(candidates) else { return };
+            let (Some(connection), Some(load)) = (lane.parked.pop_front(), self.workers.get_mut(&worker)) else {
+                return;
+            };
+            load.in_flight.push_back(Sent { connection, endpoint, at: now });
+            out.push(Placement::HandOver { worker, connection, endpoint });
+        }
+    }
+}
+
+impl Lane {
+    fn eligible(&self, now: Time) -> impl Iterator<Item = WorkerId> {
+        self.members.iter().filter(move |(_, pause)| pause.over(now)).map(|(&id, _)| id)
+    }
+}

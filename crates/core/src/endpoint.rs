@@ -1,0 +1,378 @@
+//! The endpoints that workers listen on: who asked for which, and what they are told.
+//!
+//! Job: answer `queryServer`. Workers that ask for the same address share one socket; one worker that asks twice
+//! for the same address gets a socket of its own (or the error that belongs to that). Owner: [`crate::app::App`].
+//!
+//! ```text
+//! asked ──▶ binding ──ok──▶ open ──last holder closed it──▶ idle ──LINGER──▶ gone
+//!              └─error──▶ gone                                └──asked again──▶ open
+//! ```
+//!
+//! Invariants: a key is unique for ever; an endpoint whose holders *died* stays open (clients wait in its queue);
+//! only one that living workers closed goes away, after [`LINGER`].
+//!
+//! Identity rule: `address:port:type:fd`, and the index only when the port is 0, as in Node since its pull request
+//! 60141.
+
+use crate::id::{EndpointId, Token, WorkerId};
+use crate::schedule::Policy;
+use crate::time::Time;
+use crate::wire::{AddressType, Query, Reply, SharedKind, Sockname};
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long a socket is kept that its last holder closed while it lives on: long enough for a `close` that is
+/// the beginning of the worker's leaving.
+pub const LINGER: Duration = Duration::from_millis(500);
+
+/// What is to be bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindRequest {
+    /// `None` is the unspecified address; a path for UNIX sockets.
+    pub address: Option<String>,
+    /// The port; `None` for UNIX sockets and descriptors.
+    pub port: Option<u16>,
+    /// The family.
+    pub address_type: AddressType,
+    /// A descriptor of the primary's, instead of all that.
+    pub fd: Option<i32>,
+    /// As in [`Query::flags`].
+    pub flags: u32,
+    /// As in [`Query::backlog`].
+    pub backlog: Option<u32>,
+    /// UNIX sockets: readable for all.
+    pub readable_all: bool,
+    /// UNIX sockets: writable for all.
+    pub writable_all: bool,
+    /// Whether the workers will listen on it themselves; otherwise we accept from it.
+    pub shared: bool,
+}
+
+/// A socket that was bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The descriptor.
+    pub descriptor: Token,
+    /// What it is.
+    pub kind: SharedKind,
+    /// Its address; `None` for UNIX sockets.
+    pub sockname: Option<Sockname>,
+}
+
+/// What follows from an input.
+#[derive(Debug)]
+pub enum Effect {
+    /// Bind this, and tell [`Endpoints::bound`].
+    Bind {
+        /// For which endpoint.
+        endpoint: EndpointId,
+        /// What.
+        request: BindRequest,
+    },
+    /// Answer a worker's query.
+    Reply {
+        /// Whom.
+        worker: WorkerId,
+        /// Which query of its.
+        seq: u64,
+        /// With what.
+        reply: Reply,
+    },
+    /// It can take connections of this endpoint from now on.
+    Join {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        endpoint: EndpointId,
+    },
+    /// It can no longer.
+    Leave {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        endpoint: EndpointId,
+    },
+    /// Close the socket.
+    Unbind {
+        /// Which.
+        endpoint: EndpointId,
+    },
+    /// The app asked for something that could not be bound, and was told.
+    Failed {
+        /// Who asked.
+        worker: WorkerId,
+        /// For what, as text.
+        address: String,
+        /// The error number, negative.
+        errno: i32,
+    },
+}
+
+/// All endpoints of one primary.
+#[derive(Debug)]
+pub struct Endpoints {
+    policy: Policy,
+    next: u32,
+    all: BTreeMap<EndpointId, Endpoint>,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    request: BindRequest,
+    index: u64,
+    /// A second socket for the same address in one worker: found by nobody else.
+    private: bool,
+    data: Option<Box<RawValue>>,
+    state: State,
+    holders: BTreeSet<WorkerId>,
+    /// When its last holder closed it, and who that was.
+    idle: Option<(Time, WorkerId)>,
+}
+
+#[derive(Debug)]
+enum State {
+    Binding { waiting: Vec<(WorkerId, u64)> },
+    Open(Bound),
+}
+
+impl Endpoints {
+    /// No endpoints yet.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, next: 1, all: BTreeMap::new() }
+    }
+
+    /// A worker asks for an endpoint.
+    pub fn asked(&mut self, worker: WorkerId, query: Query, out: &mut Vec<Effect>) {
+        let seq = query.seq;
+        let (request, index, data) = self.request(query);
+        if request.address_type == AddressType::Descriptor && request.fd.is_none() {
+            return self.refuse_junk(worker, seq, &request, out);
+        }
+        let held = self.find(&request, index).filter(|id| {
+            self.all.get(id).is_some_and(|endpoint| endpoint.holds(worker))
+        });
+        let known = if held.is_some() { None } else { self.find(&request, index) };
+        let id = known.unwrap_or_else(|| self.add(request, index, held.is_some(), out));
+        let Some(endpoint) = self.all.get_mut(&id) else { return };
+        if endpoint.data.is_none() {
+            endpoint.data = data;
+        }
+        match &mut endpoint.state {
+            State::Binding { waiting } => waiting.push((worker, seq)),
+            State::Open(_) => endpoint.admit(id, worker, seq, out),
+        }
+    }
+
+    /// What came of [`Effect::Bind`]. The error is an errno of either sign.
+    pub fn bound(&mut self, id: EndpointId, result: Result<Bound, i32>, out: &mut Vec<Effect>) {
+        let Some(endpoint) = self.all.get_mut(&id) else { return };
+        let State::Binding { waiting } = &mut endpoint.state else { return };
+        let waiting = std::mem::take(waiting);
+        match result {
+            Ok(bound) => {
+                endpoint.state = State::Open(bound);
+                for (worker, seq) in waiting {
+                    endpoint.admit(id, worker, seq, out);
+                }
+            }
+            Err(errno) => {
+                let errno = -errno.abs();
+                let address = describe(&endpoint.request);
+                for (worker, seq) in waiting {
+                    out.push(Effect::Reply { worker, seq, reply: Reply::Failed { errno, key: key(id) } });
+                    out.push(Effect::Failed { worker, address: address.clone(), errno });
+                }
+                self.all.remove(&id);
+            }
+        }
+    }
+
+    /// A worker closed the server with this key.
+    pub fn closed(&mut self, now: Time, worker: WorkerId, key: &str, out: &mut Vec<Effect>) {
+        let Some(id) = parse_key(key) else { return };
+        let Some(endpoint) = self.all.get_mut(&id) else { return };
+        if endpoint.holders.remove(&worker) {
+            out.push(Effect::Leave { worker, endpoint: id });
+            if endpoint.holders.is_empty() {
+                endpoint.idle = Some((now, worker));
+            }
+        }
+    }
+
+    /// A worker is gone, or leaving: it holds nothing any more, but what it held stays open.
+    pub fn gone(&mut self, worker: WorkerId) {
+        self.leaving(worker);
+        for endpoint in self.all.values_mut() {
+            endpoint.holders.remove(&worker);
+            if let State::Binding { waiting } = &mut endpoint.state {
+                waiting.retain(|(who, _)| *who != worker);
+            }
+        }
+    }
+
+    /// A worker leaves on purpose: what it closed a moment ago, it closed because of that, so it stays open for
+    /// its successor.
+    pub fn leaving(&mut self, worker: WorkerId) {
+        for endpoint in self.all.values_mut() {
+            endpoint.idle.take_if(|(_, who)| *who == worker);
+        }
+    }
+
+    /// Lingering may be over.
+    pub fn tick(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let over = |endpoint: &Endpoint| endpoint.idle.is_some_and(|(since, _)| since + LINGER <= now);
+        let gone: Vec<EndpointId> = self.all.iter().filter(|(_, e)| over(e)).map(|(&id, _)| id).collect();
+        for endpoint in gone {
+            self.all.remove(&endpoint);
+            out.push(Effect::Unbind { endpoint });
+        }
+    }
+
+    /// The cluster stops: every socket is closed.
+    pub fn unbind_all(&mut self, out: &mut Vec<Effect>) {
+        out.extend(self.all.keys().map(|&endpoint| Effect::Unbind { endpoint }));
+        self.all.clear();
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.all.values().filter_map(|endpoint| endpoint.idle).map(|(since, _)| since + LINGER).min()
+    }
+
+    /// The key of an endpoint on the wire.
+    #[must_use]
+    pub fn key(id: EndpointId) -> String {
+        key(id)
+    }
+
+    /// Whether a worker holds or waits for any endpoint.
+    #[must_use]
+    pub fn holds_any(&self, worker: WorkerId) -> bool {
+        self.all.values().any(|endpoint| endpoint.holds(worker))
+    }
+
+    /// The real address behind what a worker calls `address` and `port`: the socket's own, where the worker
+    /// gave none.
+    #[must_use]
+    pub fn sockname(&self, worker: WorkerId, address_type: AddressType, port: u16) -> Option<&Sockname> {
+        self.all.values().filter(|e| e.holds(worker) && e.request.address_type == address_type).find_map(|e| {
+            match &e.state {
+                State::Open(Bound { sockname: Some(name), .. }) if name.port == port => Some(name),
+                State::Open(_) | State::Binding { .. } => None,
+            }
+        })
+    }
+
+    fn request(&self, query: Query) -> (BindRequest, u64, Option<Box<RawValue>>) {
+        let udp = matches!(query.address_type, AddressType::Udp4 | AddressType::Udp6);
+        let request = BindRequest {
+            address: query.address,
+            port: query.port,
+            address_type: query.address_type,
+            fd: query.fd,
+            flags: query.flags,
+            backlog: query.backlog,
+            readable_all: query.readable_all,
+            writable_all: query.writable_all,
+            shared: udp || self.policy == Policy::Shared,
+        };
+        (request, query.index, query.data)
+    }
+
+    /// `listen(handle)` under Node 18 and older asks with neither address nor descriptor; Node's own primary
+    /// crashes on it.
+    #[expect(clippy::unused_self, reason = "an answer of the endpoints'")]
+    fn refuse_junk(&self, worker: WorkerId, seq: u64, request: &BindRequest, out: &mut Vec<Effect>) {
+        const EINVAL: i32 = -22;
+        out.push(Effect::Reply { worker, seq, reply: Reply::Failed { errno: EINVAL, key: "-".into() } });
+        out.push(Effect::Failed { worker, address: describe(request), errno: EINVAL });
+    }
+
+    fn find(&self, request: &BindRequest, index: u64) -> Option<EndpointId> {
+        let same = |endpoint: &Endpoint| {
+            let known = &endpoint.request;
+            !endpoint.private
+                && known.address == request.address
+                && known.port == request.port
+                && known.address_type == request.address_type
+                && known.fd == request.fd
+                && (request.port != Some(0) || endpoint.index == index)
+        };
+        self.all.iter().find(|(_, endpoint)| same(endpoint)).map(|(&id, _)| id)
+    }
+
+    fn add(
+        &mut self,
+        request: BindRequest,
+        index: u64,
+        private: bool,
+        out: &mut Vec<Effect>,
+    ) -> EndpointId {
+        let id = EndpointId(self.next);
+        self.next += 1;
+        out.push(Effect::Bind { endpoint: id, request: request.clone() });
+        let endpoint = Endpoint {
+            request,
+            index,
+            private,
+            data: None,
+            state: State::Binding { waiting: Vec::new() },
+            holders: BTreeSet::new(),
+            idle: None,
+        };
+        self.all.insert(id, endpoint);
+        id
+    }
+}
+
+impl Endpoint {
+    fn holds(&self, worker: WorkerId) -> bool {
+        let waits = match &self.state {
+            State::Binding { waiting } => waiting.iter().any(|(who, _)| *who == worker),
+            State::Open(_) => false,
+        };
+        waits || self.holders.contains(&worker)
+    }
+
+    fn admit(&mut self, id: EndpointId, worker: WorkerId, seq: u64, out: &mut Vec<Effect>) {
+        let State::Open(bound) = &self.state else { return };
+        self.holders.insert(worker);
+        self.idle = None;
+        let (key, data) = (key(id), self.data.clone());
+        if self.request.shared {
+            let reply = Reply::Shared { key, data, kind: bound.kind, descriptor: bound.descriptor };
+            return out.push(Effect::Reply { worker, seq, reply });
+        }
+        let reply = Reply::HandOver { key, data, sockname: bound.sockname.clone() };
+        out.push(Effect::Reply { worker, seq, reply });
+        out.push(Effect::Join { worker, endpoint: id });
+    }
+}
+
+fn key(id: EndpointId) -> String {
+    format!("e{}", id.0)
+}
+
+fn parse_key(key: &str) -> Option<EndpointId> {
+    key.strip_prefix('e')?.parse().ok().map(EndpointId)
+}
+
+/// What was asked for, as a user would write it.
+fn describe(request: &BindRequest) -> String {
+    let address = request.address.as_deref();
+    let port = request.port.unwrap_or(0);
+    match request.address_type {
+        AddressType::Unix => format!("unix:{}", address.unwrap_or_default().replace('\0', "@")),
+        AddressType::Descriptor => match request.fd {
+            Some(fd) => format!("fd {fd}"),
+            None => "a handle".into(),
+        },
+        AddressType::Tcp4 => format!("{}:{port}", address.unwrap_or("*")),
+        AddressType::Tcp6 => format!("[{}]:{port}", address.unwrap_or("::")),
+        AddressType::Udp4 => format!("udp://{}:{port}", address.unwrap_or("0.0.0.0")),
+        AddressType::Udp6 => format!("udp://[{}]:{port}", address.unwrap_or("::")),
+    }
+}

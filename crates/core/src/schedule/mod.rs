@@ -1,0 +1,73 @@
+//! Scheduling policies: who gets the next connection.
+//!
+//! A policy is a pure choice among the workers that can take a connection now; [`crate::dispatch`] says who
+//! can. Invariants, held by tests: a choice is always one of the candidates; nobody who stays a candidate is
+//! passed over for ever; rotation is exact to one connection while all can take one.
+
+mod least_connections;
+mod round_robin;
+
+pub use least_connections::LeastConnections;
+pub use round_robin::RoundRobin;
+
+use crate::id::WorkerId;
+
+/// Who gets the next connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Policy {
+    /// The worker with the fewest hand-overs that it has not answered yet, then the one whose turn is longest
+    /// ago. (Exact counts of open connections come later.)
+    #[default]
+    LeastConnections,
+    /// Strict rotation over the workers that can take one.
+    RoundRobin,
+    /// All workers accept from one listening socket; the kernel chooses. Node's `SCHED_NONE`.
+    Shared,
+}
+
+/// A worker that can take a connection now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who.
+    pub worker: WorkerId,
+    /// Connections handed to it that it has not answered.
+    pub in_flight: usize,
+}
+
+/// One endpoint's policy with what it remembers.
+#[derive(Debug)]
+pub enum Scheduler {
+    /// See [`RoundRobin`].
+    RoundRobin(RoundRobin),
+    /// See [`LeastConnections`].
+    LeastConnections(LeastConnections),
+}
+
+impl Scheduler {
+    /// The scheduler of a policy; a shared endpoint needs none, and gets the default one should a connection
+    /// come to it all the same.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        match policy {
+            Policy::RoundRobin => Self::RoundRobin(RoundRobin::default()),
+            Policy::LeastConnections | Policy::Shared => Self::LeastConnections(LeastConnections::default()),
+        }
+    }
+
+    /// Chooses a candidate and counts the connection as given to it. `None` if there is no candidate.
+    pub fn pick(&mut self, candidates: impl Iterator<Item = Candidate>) -> Option<WorkerId> {
+        match self {
+            Self::RoundRobin(policy) => policy.pick(candidates),
+            Self::LeastConnections(policy) => policy.pick(candidates),
+        }
+    }
+
+    /// Forgets a worker that left.
+    pub fn forget(&mut self, worker: WorkerId) {
+        match self {
+            Self::RoundRobin(policy) => policy.forget(worker),
+            Self::LeastConnections(policy) => policy.forget(worker),
+        }
+    }
+}

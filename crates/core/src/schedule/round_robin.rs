@@ -1,0 +1,84 @@
+//! Strict rotation, by counting turns.
+//!
+//! The worker with the fewest turns is next, ties by age. While everybody can take a connection this is
+//! 1, 2, 3, 1, 2, 3; a worker that could not take its turn catches up afterwards, by at most [`CATCH_UP`] turns,
+//! so that one that was stuck for long is not flooded when it comes back.
+
+use super::Candidate;
+use crate::id::WorkerId;
+use std::collections::BTreeMap;
+
+/// How many missed turns are made up for.
+const CATCH_UP: u64 = 8;
+
+/// Strict rotation over the workers that can take a connection.
+#[derive(Debug, Default)]
+pub struct RoundRobin {
+    turns: BTreeMap<WorkerId, u64>,
+    most: u64,
+}
+
+impl RoundRobin {
+    pub(super) fn pick(&mut self, candidates: impl Iterator<Item = Candidate>) -> Option<WorkerId> {
+        let oldest_credit = self.most.saturating_sub(CATCH_UP);
+        // A newcomer starts level with those who have had the most turns, not with a debt of its whole absence.
+        let turns_of = |turns: &BTreeMap<WorkerId, u64>, worker| match turns.get(&worker) {
+            Some(&had) => had.max(oldest_credit),
+            None => self.most.saturating_sub(1),
+        };
+        let (turns, worker) = candidates.map(|c| (turns_of(&self.turns, c.worker), c.worker)).min()?;
+        self.turns.insert(worker, turns + 1);
+        self.most = self.most.max(turns + 1);
+        Some(worker)
+    }
+
+    pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.turns.remove(&worker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(ids: &[u32]) -> impl Iterator<Item = Candidate> {
+        ids.iter().map(|&id| Candidate { worker: WorkerId(id), in_flight: 0 })
+    }
+
+    #[test]
+    fn goes_round() {
+        let mut policy = RoundRobin::default();
+        let order: Vec<_> = (0..7).filter_map(|_| policy.pick(candidates(&[1, 2, 3]))).map(|w| w.0).collect();
+        assert_eq!(order, [1, 2, 3, 1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn one_that_was_away_catches_up_a_little() {
+        let mut policy = RoundRobin::default();
+        for _ in 0..2 {
+            policy.pick(candidates(&[1, 2]));
+        }
+        for _ in 0..100 {
+            policy.pick(candidates(&[1]));
+        }
+        let next: Vec<_> = (0..20).filter_map(|_| policy.pick(candidates(&[1, 2]))).map(|w| w.0).collect();
+        assert_eq!(next[..8], [2; 8]);
+        let ones = next[8..].iter().filter(|&&w| w == 1).count();
+        assert!((5..=7).contains(&ones), "{next:?}");
+    }
+
+    #[test]
+    fn newcomer_is_not_flooded() {
+        let mut policy = RoundRobin::default();
+        for _ in 0..1000 {
+            policy.pick(candidates(&[1, 2]));
+        }
+        let next: Vec<_> = (0..6).filter_map(|_| policy.pick(candidates(&[1, 2, 3]))).map(|w| w.0).collect();
+        assert!(next.iter().filter(|&&w| w == 3).count() <= 3, "{next:?}");
+    }
+
+    #[test]
+    fn nobody_there() {
+        assert_eq!(RoundRobin::default().pick(candidates(&[])), None);
+    }
+}

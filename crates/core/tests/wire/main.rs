@@ -1,0 +1,14 @@
+//! The conversation with a worker, from outside: what is said, in which order, and what is understood.
+
+#![expect(clippy::unwrap_used, reason = "a failed test says enough")]
+
+mod advanced;
+mod bun;
+mod flight;
+mod handles;
+mod node_model;
+mod properties;
+mod queries;
+mod said;
+mod simulation;
+mod support;

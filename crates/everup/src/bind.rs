@@ -1,0 +1,226 @@
+//! Binding sockets the way libuv does, so that an app finds what it would have got by itself.
+
+use crate::spec::{Listen, ListenAddress};
+use everup_core::endpoint::BindRequest;
+use everup_core::wire::{AddressType, SharedKind, Sockname};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with,
+    sockopt,
+};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What an app gets that asks for no backlog, or for Node's default.
+const DEFAULT_BACKLOG: u32 = 511;
+/// `sun_path` without its NUL.
+const LONGEST_PATH: usize = 107;
+
+/// A bound socket. Dropping it closes it and removes its file, if that is still its own.
+#[derive(Debug)]
+pub(crate) struct BoundSocket {
+    pub(crate) descriptor: OwnedFd,
+    pub(crate) kind: SharedKind,
+    pub(crate) sockname: Option<Sockname>,
+    /// Removed when this is dropped.
+    #[expect(dead_code, reason = "only its drop matters")]
+    file: Option<SocketFile>,
+}
+
+/// The file of a UNIX socket, and which one it was.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path) == Some(self.identity) {
+            // Somebody else may be faster; there is nothing to be done about it.
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// Binds what a worker asked for. `descriptors` are those that `listen({fd})` may name.
+pub(crate) fn for_worker(
+    request: &BindRequest,
+    descriptors: &BTreeMap<i32, OwnedFd>,
+) -> Result<BoundSocket, Errno> {
+    if let Some(fd) = request.fd {
+        let known = descriptors.get(&fd).ok_or(Errno::BADF)?;
+        return adopt(rustix::io::fcntl_dupfd_cloexec(known, 3)?, backlog(request));
+    }
+    let port = request.port.unwrap_or(0);
+    let udp = UdpFlags { v6_only: request.flags & 1 != 0, reuse_address: request.flags & 4 != 0, reuse_port: request.flags & 8 != 0 };
+    match request.address_type {
+        AddressType::Unix => unix_for_worker(request),
+        AddressType::Udp4 => udp_socket(socket_address(request, Ipv4Addr::UNSPECIFIED.into(), port)?, udp),
+        AddressType::Udp6 => udp_socket(socket_address(request, Ipv6Addr::UNSPECIFIED.into(), port)?, udp),
+        AddressType::Tcp4 | AddressType::Tcp6 if request.address.is_none() => any_address(request, port),
+        AddressType::Tcp4 | AddressType::Tcp6 => {
+            let address = socket_address(request, Ipv6Addr::UNSPECIFIED.into(), port)?;
+            tcp(address, request.flags & 1 != 0, backlog(request))
+        }
+        AddressType::Descriptor => Err(Errno::INVAL),
+    }
+}
+
+/// Binds what the operator asked for.
+pub(crate) fn for_operator(asked: &Listen) -> Result<BoundSocket, Errno> {
+    match &asked.address {
+        ListenAddress::Tcp(address) => tcp(*address, false, DEFAULT_BACKLOG),
+        ListenAddress::Udp(address) => udp_socket(*address, UdpFlags::default()),
+        ListenAddress::Unix(path) => unix(path, DEFAULT_BACKLOG),
+    }
+}
+
+/// Dual-stack first; IPv4 where there is no IPv6.
+fn any_address(request: &BindRequest, port: u16) -> Result<BoundSocket, Errno> {
+    let v6_only = request.flags & 1 != 0;
+    match tcp((Ipv6Addr::UNSPECIFIED, port).into(), v6_only, backlog(request)) {
+        Err(error) if error != Errno::ADDRINUSE && error != Errno::ACCESS => {
+            tcp((Ipv4Addr::UNSPECIFIED, port).into(), false, backlog(request))
+        }
+        other => other,
+    }
+}
+
+fn backlog(request: &BindRequest) -> u32 {
+    request.backlog.unwrap_or(DEFAULT_BACKLOG)
+}
+
+fn tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> Result<BoundSocket, Errno> {
+    let socket = socket_with(family(address), SocketType::STREAM, FLAGS, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, v6_only)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(BoundSocket { sockname: sockname(&socket)?, descriptor: socket, kind: SharedKind::Tcp, file: None })
+}
+
+/// Flags of a UDP bind, as libuv has them.
+#[derive(Debug, Default, Clone, Copy)]
+struct UdpFlags {
+    v6_only: bool,
+    reuse_address: bool,
+    reuse_port: bool,
+}
+
+fn udp_socket(address: SocketAddr, flags: UdpFlags) -> Result<BoundSocket, Errno> {
+    let socket = socket_with(family(address), SocketType::DGRAM, FLAGS, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, flags.v6_only)?;
+    }
+    sockopt::set_socket_reuseaddr(&socket, flags.reuse_address)?;
+    if flags.reuse_port {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    Ok(BoundSocket { sockname: sockname(&socket)?, descriptor: socket, kind: SharedKind::Udp, file: None })
+}
+
+fn unix_for_worker(request: &BindRequest) -> Result<BoundSocket, Errno> {
+    let address = request.address.as_deref().ok_or(Errno::INVAL)?;
+    if let Some((_, name)) = address.split_once('\0') {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+        bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+        listen(&socket, i32::try_from(backlog(request)).unwrap_or(i32::MAX))?;
+        return Ok(BoundSocket { descriptor: socket, kind: SharedKind::Pipe, sockname: None, file: None });
+    }
+    let path = Path::new(address);
+    let bound = unix(path, backlog(request))?;
+    let mut extra = Mode::empty();
+    if request.readable_all {
+        extra |= Mode::RUSR | Mode::RGRP | Mode::ROTH;
+    }
+    if request.writable_all {
+        extra |= Mode::WUSR | Mode::WGRP | Mode::WOTH;
+    }
+    if !extra.is_empty() {
+        let mode = Mode::from_raw_mode(rustix::fs::stat(path)?.st_mode) | extra;
+        rustix::fs::chmod(path, mode)?;
+    }
+    Ok(bound)
+}
+
+fn unix(path: &Path, backlog: u32) -> Result<BoundSocket, Errno> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    if path.as_os_str().len() <= LONGEST_PATH {
+        bind(&socket, &SocketAddrUnix::new(path)?)?;
+    } else {
+        // A path too long for the address: name it by its directory's descriptor.
+        let (parent, name) = (path.parent().ok_or(Errno::NAMETOOLONG)?, path.file_name().ok_or(Errno::INVAL)?);
+        let directory = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut short = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+        short.extend_from_slice(name.as_bytes());
+        bind(&socket, &SocketAddrUnix::new(short)?)?;
+    }
+    let file = identity(path).map(|identity| SocketFile { path: path.to_owned(), identity });
+    listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(BoundSocket { descriptor: socket, kind: SharedKind::Pipe, sockname: None, file })
+}
+
+/// A socket that somebody else has bound.
+fn adopt(socket: OwnedFd, backlog: u32) -> Result<BoundSocket, Errno> {
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    let datagram = sockopt::socket_type(&socket)? == SocketType::DGRAM;
+    if !datagram {
+        listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    }
+    let sockname = sockname(&socket)?;
+    let kind = match (datagram, &sockname) {
+        (true, _) => SharedKind::Udp,
+        (false, Some(_)) => SharedKind::Tcp,
+        (false, None) => SharedKind::Pipe,
+    };
+    Ok(BoundSocket { descriptor: socket, kind, sockname, file: None })
+}
+
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
+}
+
+fn sockname(socket: impl AsFd) -> Result<Option<Sockname>, Errno> {
+    let name = |address: IpAddr, port| {
+        Some(Sockname { address: address.to_string(), v6: address.is_ipv6(), port })
+    };
+    Ok(match SocketAddr::try_from(getsockname(socket)?) {
+        Ok(address) => name(address.ip(), address.port()),
+        Err(_) => None,
+    })
+}
+
+/// The asked address with its port; a zone (`fe80::1%eth0`) is an interface.
+fn socket_address(request: &BindRequest, unspecified: IpAddr, port: u16) -> Result<SocketAddr, Errno> {
+    let Some(text) = request.address.as_deref() else { return Ok((unspecified, port).into()) };
+    let Some((address, zone)) = text.split_once('%') else {
+        return text.parse::<IpAddr>().map(|ip| (ip, port).into()).map_err(|_| Errno::INVAL);
+    };
+    let address: Ipv6Addr = address.parse().map_err(|_| Errno::INVAL)?;
+    let scope = match zone.parse() {
+        Ok(number) => number,
+        Err(_) => interface(zone)?,
+    };
+    Ok(SocketAddrV6::new(address, port, 0, scope).into())
+}
+
+fn interface(name: &str) -> Result<u32, Errno> {
+    let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, FLAGS, None)?;
+    rustix::net::netdevice::name_to_index(&socket, name)
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some((stat.st_dev, stat.st_ino))
+}
+

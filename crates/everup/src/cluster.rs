@@ -1,0 +1,333 @@
+//! The handle of a running cluster, and the stream of its events.
+
+use crate::bind;
+use crate::driver::{Driver, reporter};
+use crate::event::{Event, Outcome};
+use crate::output::{Relay, wake};
+use crate::spec::{Output, Spec};
+use everup_core::id::{Slot, WorkerId};
+use everup_core::wire::HandleKind;
+use everup_core::worker::{State, Worker};
+use serde_json::value::RawValue;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::Receiver;
+
+/// Commands a running cluster. Dropping it kills the workers; call [`stop`](Self::stop) and
+/// [`join`](Self::join) for a graceful end.
+#[derive(Debug)]
+pub struct Cluster {
+    commander: Commander,
+    engine: Option<JoinHandle<Outcome>>,
+}
+
+/// What [`Cluster::fork`] changes for one worker.
+#[derive(Debug, Clone, Default)]
+pub struct Fork {
+    /// Added to (and winning over) the spec's environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Instead of the spec's arguments.
+    pub args: Option<Vec<OsString>>,
+}
+
+/// A worker as it is now.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WorkerInfo {
+    /// Who.
+    pub id: WorkerId,
+    /// Its place.
+    pub slot: Slot,
+    /// Its process id.
+    pub pid: u32,
+    /// Where it is in its life.
+    pub state: State,
+    /// Connections handed over and accepted by it since it started.
+    pub accepted: u64,
+    /// Whether its channel is open.
+    pub connected: bool,
+    /// Node's `exitedAfterDisconnect`.
+    pub voluntary: bool,
+}
+
+impl WorkerInfo {
+    pub(crate) fn new(worker: &Worker, accepted: u64) -> Self {
+        Self {
+            id: worker.id,
+            slot: worker.slot,
+            pid: worker.pid,
+            state: worker.state(),
+            accepted,
+            connected: worker.connected,
+            voluntary: worker.voluntary,
+        }
+    }
+}
+
+/// Why a cluster could not be started. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A socket of [`Spec::listen`] could not be bound.
+    #[error("bind {address}")]
+    Bind {
+        /// Which.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system refused something that every cluster needs.
+    #[error("{what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// What the engine is told to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Fork(Fork, SyncSender<Option<WorkerId>>),
+    Send(WorkerId, Box<RawValue>),
+    SendHandle(WorkerId, Box<RawValue>, HandleKind, OwnedFd),
+    Released(WorkerId, String),
+    Disconnect(WorkerId),
+    Cut(WorkerId),
+    Kill(WorkerId, i32),
+    Stop,
+    StopNow,
+    Workers(SyncSender<Vec<WorkerInfo>>),
+}
+
+/// The way to the engine. Commands are few and small, so their queue has no bound.
+#[derive(Debug, Clone)]
+pub(crate) struct Commander {
+    commands: Sender<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Commander {
+    fn send(&self, command: Command) {
+        // An engine that has ended obeys no more; its events say so.
+        self.commands.send(command).ok();
+        wake(&self.wake);
+    }
+}
+
+/// Tells a worker that we have closed our copy of a socket that it sent.
+#[derive(Debug)]
+pub(crate) struct Release {
+    commander: Commander,
+    worker: WorkerId,
+    key: String,
+}
+
+impl Release {
+    pub(crate) fn new(commander: Commander, worker: WorkerId, key: String) -> Self {
+        Self { commander, worker, key }
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.commander.send(Command::Released(self.worker, std::mem::take(&mut self.key)));
+    }
+}
+
+impl Cluster {
+    /// Starts the engine and the first workers.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound or the system refuses epoll, a thread or the like. A program that cannot
+    /// be started is not an error here: it is reported as events and ends in [`Outcome::Failed`].
+    pub fn start(mut spec: Spec) -> Result<(Self, Events), StartError> {
+        let system = |what| move |source| StartError::System { what, source };
+        let mut passed = Vec::new();
+        for asked in &spec.listen {
+            let failed = |errno: rustix::io::Errno| StartError::Bind {
+                address: asked.address.to_string(),
+                source: errno.into(),
+            };
+            passed.push(bind::for_operator(asked).map_err(failed)?);
+        }
+        let relay = match std::mem::replace(&mut spec.output, Output::Inherit) {
+            Output::Lines(sink) => {
+                spec.output = Output::Lines(Box::new(Elsewhere));
+                Some(Relay::start(sink).map_err(system("start the thread that reads output"))?)
+            }
+            other => {
+                spec.output = other;
+                None
+            }
+        };
+        let waker = crate::sys::spawn::waker().map_err(system("make an event descriptor"))?;
+        let wake = waker.try_clone().map_err(system("duplicate a descriptor"))?;
+        let (commands, received) = channel();
+        let commander = Commander { commands, wake: Arc::new(wake) };
+        let (reporter, events) = reporter(commander.clone());
+        let driver = Driver::new(spec, passed, relay, received, waker, reporter)
+            .map_err(system("set up the engine's descriptors"))?;
+        let engine = std::thread::Builder::new().name("everup-engine".into()).spawn(move || driver.run());
+        let engine = engine.map_err(system("start the engine's thread"))?;
+        Ok((Self { commander, engine: Some(engine) }, Events { events }))
+    }
+
+    /// Starts one more worker, in a new slot. `None` when the cluster is ending.
+    #[must_use]
+    pub fn fork(&self, fork: Fork) -> Option<WorkerId> {
+        let (answer, answered) = sync_channel(1);
+        self.commander.send(Command::Fork(fork, answer));
+        answered.recv().ok().flatten()
+    }
+
+    /// Sends a message (one JSON value as text) to a worker's app. False if it is not JSON.
+    ///
+    /// A message to a Node worker that has not attached a listener yet is lost in the worker, as with Node's
+    /// own primary: wait for its first message, or until it listens.
+    #[must_use]
+    pub fn send(&self, worker: WorkerId, json: &str) -> bool {
+        match RawValue::from_string(json.to_owned()) {
+            Ok(message) => {
+                self.commander.send(Command::Send(worker, message));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The same with a descriptor, which is closed here once it is delivered. It is made non-blocking.
+    #[must_use]
+    pub fn send_handle(&self, worker: WorkerId, json: &str, kind: HandleKind, descriptor: OwnedFd) -> bool {
+        match RawValue::from_string(json.to_owned()) {
+            Ok(message) => {
+                self.commander.send(Command::SendHandle(worker, message, kind, descriptor));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Node's `worker.disconnect()`: out of rotation, then its servers close, then its channel. It is not
+    /// killed if it stays, and not replaced.
+    pub fn disconnect(&self, worker: WorkerId) {
+        self.commander.send(Command::Disconnect(worker));
+    }
+
+    /// Cuts the channel without a word.
+    pub fn cut(&self, worker: WorkerId) {
+        self.commander.send(Command::Cut(worker));
+    }
+
+    /// Sends a signal to a worker (only the process itself).
+    pub fn kill(&self, worker: WorkerId, signal: i32) {
+        self.commander.send(Command::Kill(worker, signal));
+    }
+
+    /// Stops all workers by the stop plan, then the cluster ends.
+    pub fn stop(&self) {
+        self.commander.send(Command::Stop);
+    }
+
+    /// Kills all workers with their process trees now, then the cluster ends.
+    pub fn stop_now(&self) {
+        self.commander.send(Command::StopNow);
+    }
+
+    /// The workers as they are now, by id; none after the end.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        let (answer, answered) = sync_channel(1);
+        self.commander.send(Command::Workers(answer));
+        answered.recv().unwrap_or_default()
+    }
+
+    /// Waits until the cluster has ended, which [`stop`](Self::stop) or a spent restart budget brings about.
+    ///
+    /// # Panics
+    /// If the engine's thread panicked, which is a defect of this crate.
+    #[must_use]
+    pub fn join(mut self) -> Outcome {
+        match self.engine.take().map(JoinHandle::join) {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Outcome::Stopped,
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.engine.is_some() {
+            self.stop_now();
+        }
+    }
+}
+
+/// The events of a cluster, in order. Bounded: see [`Event::Skipped`].
+#[derive(Debug)]
+pub struct Events {
+    events: Receiver<Event>,
+}
+
+impl Events {
+    /// The next event; `None` after [`Event::Stopped`]. Works in any async runtime; cancelling it loses nothing.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// The next event, waiting for it in this thread; `None` after [`Event::Stopped`].
+    pub fn recv_blocking(&mut self) -> Option<Event> {
+        self.events.blocking_recv()
+    }
+
+    /// The next event if it comes within `limit`.
+    ///
+    /// # Errors
+    /// [`TimedOut`] at the limit.
+    pub fn recv_timeout(&mut self, limit: Duration) -> Result<Option<Event>, TimedOut> {
+        let deadline = Instant::now() + limit;
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut next = pin!(self.events.recv());
+        loop {
+            if let Poll::Ready(event) = next.as_mut().poll(&mut context) {
+                return Ok(event);
+            }
+            match deadline.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => std::thread::park_timeout(left),
+                _ => return Err(TimedOut),
+            }
+        }
+    }
+}
+
+/// Nothing happened within the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nothing happened within the limit")]
+pub struct TimedOut;
+
+/// Wakes a thread that waits for a future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Stands in the spec for a sink that the output thread has.
+#[derive(Debug)]
+struct Elsewhere;
+
+impl crate::output::LineSink for Elsewhere {
+    fn line(&mut self, _: crate::output::Line<'_>) {}
+    fn flush(&mut self) {}
+}

@@ -1,0 +1,82 @@
+//! Doing what the machine decided.
+
+use super::{Driver, Listener};
+use crate::bind;
+use crate::poller::Key;
+use everup_core::app::{Action, Input};
+use everup_core::endpoint::{BindRequest, Bound, Endpoints};
+use everup_core::id::{EndpointId, WorkerId};
+use everup_core::wire::Session;
+use rustix::io::Errno;
+
+impl Driver {
+    pub(super) fn act(&mut self, action: Action) {
+        match action {
+            Action::HandOver { worker, connection, endpoint } => {
+                if let (Some(listener), Some(io)) = (self.listeners.get(&endpoint), self.workers.get_mut(&worker)) {
+                    if let Some(channel) = &mut io.channel {
+                        channel.session.hand_over(connection, &listener.key);
+                        self.talkative.push(worker);
+                    }
+                }
+            }
+            Action::Release { connection } => drop(self.descriptors.connections.remove(&connection)),
+            Action::Spawn { worker, slot } => self.spawn(worker, slot),
+            Action::Bind { endpoint, request } => {
+                let result = self.bind(endpoint, &request).map_err(Errno::raw_os_error);
+                self.feed(Input::Bound { endpoint, result });
+            }
+            Action::Unbind { endpoint } => self.unbind(endpoint),
+            Action::Reply { worker, seq, reply } => self.with_session(worker, |session| session.reply(seq, reply)),
+            Action::Disconnect { worker } => self.with_session(worker, Session::disconnect),
+            Action::Shutdown { worker } => {
+                if let Ok(message) = serde_json::value::to_raw_value("shutdown") {
+                    self.with_session(worker, |session| session.send(&message));
+                }
+            }
+            Action::Cut { worker } => self.close_channel(worker),
+            Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::Kill { worker } => {
+                if let Some(io) = self.workers.get(&worker) {
+                    io.process.kill_tree();
+                }
+            }
+            Action::Notice(notice) => self.reporter.notice(notice),
+            Action::Finish(outcome) => self.outcome = Some(outcome.into()),
+        }
+    }
+
+    /// Lets a worker's session say something, if it still has a channel.
+    pub(super) fn with_session(&mut self, worker: WorkerId, speak: impl FnOnce(&mut Session)) {
+        if let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) {
+            speak(&mut channel.session);
+            self.talkative.push(worker);
+        }
+    }
+
+    pub(super) fn signal(&mut self, worker: WorkerId, signal: i32) {
+        let Some(io) = self.workers.get(&worker) else { return };
+        if let Err(error) = io.process.signal(signal) {
+            self.reporter.error(Some(worker), format!("send signal {signal}: {error}"));
+        }
+    }
+
+    fn bind(&mut self, endpoint: EndpointId, request: &BindRequest) -> Result<Bound, Errno> {
+        let socket = bind::for_worker(request, &self.spec.descriptors)?;
+        let ours = !request.shared;
+        if ours {
+            self.poller.watch_arrivals(&socket.descriptor, Key::Listener(endpoint))?;
+        }
+        let token = self.descriptors.token();
+        let bound = Bound { descriptor: token, kind: socket.kind, sockname: socket.sockname.clone() };
+        let key = Endpoints::key(endpoint);
+        self.listeners.insert(endpoint, Listener { socket, token, ours, ready: false, key });
+        Ok(bound)
+    }
+
+    fn unbind(&mut self, endpoint: EndpointId) {
+        if let Some(listener) = self.listeners.remove(&endpoint) {
+            self.poller.forget(&listener.socket.descriptor);
+        }
+    }
+}

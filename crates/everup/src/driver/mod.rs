@@ -1,0 +1,349 @@
+//! The engine's loop: it waits for the kernel, feeds [`App`], and does what that decides.
+//!
+//! Job: be the only owner of a cluster's descriptors and processes. Runs in one thread until the cluster has
+//! ended. Decides nothing: every choice is [`App`]'s, and what is here is how it is done.
+//!
+//! Invariants: nothing in this thread waits but the poller; a channel is read to its end before its worker is
+//! reported as gone; a connection's descriptor is kept until a worker has said `accepted`.
+//!
+//! - [`act`]: doing the actions.
+//! - [`process`](crate::process) and [`workers`]: starting workers, their channels, their ends.
+//! - [`report`]: telling the owner.
+
+mod act;
+mod report;
+mod workers;
+
+pub(crate) use report::{Reporter, reporter};
+
+use crate::bind::BoundSocket;
+use crate::cluster::{Command, Fork, WorkerInfo};
+use crate::event::Outcome;
+use crate::output::{Relay, clear};
+use crate::poller::{Key, Poller, Ready};
+use crate::process;
+use crate::spec::{Channel as Dialect, Spec};
+use everup_core::app::{Action, App, Config, Input};
+use everup_core::id::{EndpointId, Token, WorkerId};
+use everup_core::time::Time;
+use everup_core::wire;
+use rustix::io::Errno;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+use workers::WorkerIo;
+
+/// How many connections are accepted before other news is looked at.
+const ACCEPT_BATCH: usize = 32;
+/// How many connections are taken out of a listener's queue when the cluster stops: more than any sensible
+/// backlog.
+const LAST_SWEEP: usize = 65_536;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    spec: Spec,
+    app: App,
+    started: Instant,
+    now: Time,
+    poller: Poller,
+    commands: Receiver<Command>,
+    wake: OwnedFd,
+    children: Option<OwnedFd>,
+    reporter: Reporter,
+    relay: Option<Relay>,
+    /// Bound for the operator, passed by `LISTEN_FDS`.
+    passed: Vec<BoundSocket>,
+    workers: BTreeMap<WorkerId, WorkerIo>,
+    overrides: BTreeMap<WorkerId, Fork>,
+    listeners: BTreeMap<EndpointId, Listener>,
+    descriptors: Descriptors,
+    followups: VecDeque<Input>,
+    /// Whether [`Driver::feed`] is at work: what comes in meanwhile waits its turn.
+    feeding: bool,
+    actions: Vec<Action>,
+    /// Workers whose channel may have something to write.
+    talkative: Vec<WorkerId>,
+    buffer: Vec<u8>,
+    events: Vec<wire::Event>,
+    outcome: Option<Outcome>,
+}
+
+/// A socket that workers asked for.
+#[derive(Debug)]
+struct Listener {
+    socket: BoundSocket,
+    token: Token,
+    /// Whether we accept from it; otherwise the workers do.
+    ours: bool,
+    /// Whether connections may wait in its queue.
+    ready: bool,
+    /// What it is called on the wire.
+    key: String,
+}
+
+/// Descriptors that are being sent, or may have to be sent again, by token.
+#[derive(Debug, Default)]
+struct Descriptors {
+    next: u64,
+    /// Connections, until a worker has taken them.
+    connections: HashMap<Token, OwnedFd>,
+    /// Handles of the user's, until they are delivered.
+    handles: HashMap<Token, OwnedFd>,
+}
+
+impl Descriptors {
+    fn token(&mut self) -> Token {
+        self.next += 1;
+        Token(self.next)
+    }
+}
+
+impl Driver {
+    /// # Errors
+    /// When the system refuses epoll or the like.
+    pub(crate) fn new(
+        mut spec: Spec,
+        passed: Vec<BoundSocket>,
+        relay: Option<Relay>,
+        commands: Receiver<Command>,
+        wake: OwnedFd,
+        reporter: Reporter,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.watch(&wake, Key::Command)?;
+        let children = if spec.init { Some(crate::sys::signals::child_events()?) } else { None };
+        if let Some(children) = &children {
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+            poller.watch(children, Key::Child)?;
+        }
+        let config = Config {
+            workers: spec.workers,
+            policy: spec.policy,
+            channel: spec.channel != Dialect::None,
+            restart: std::mem::replace(&mut spec.restart, everup_core::restart::RestartPolicy::Never),
+            ask: spec.stop.ask,
+            kill_timeout: spec.stop.kill_timeout,
+            listen_timeout: spec.listen_timeout,
+        };
+        Ok(Self {
+            spec,
+            app: App::new(config),
+            started: Instant::now(),
+            now: Time::ZERO,
+            poller,
+            commands,
+            wake,
+            children,
+            reporter,
+            relay,
+            passed,
+            workers: BTreeMap::new(),
+            overrides: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            descriptors: Descriptors::default(),
+            followups: VecDeque::new(),
+            feeding: false,
+            actions: Vec::new(),
+            talkative: Vec::new(),
+            buffer: vec![0; crate::channel::READ_BUFFER],
+            events: Vec::new(),
+            outcome: None,
+        })
+    }
+
+    /// Runs until the cluster has ended.
+    pub(crate) fn run(mut self) -> Outcome {
+        self.feed(Input::Start);
+        let mut ready: Vec<Ready> = Vec::new();
+        loop {
+            self.accept();
+            self.write();
+            if let Some(outcome) = self.outcome {
+                self.end();
+                return outcome;
+            }
+            let due = self.app.next_deadline(self.now);
+            if let Err(error) = self.poller.wait(due.map(|at| at - self.now), &mut ready) {
+                // Without the poller nothing can be known any more; workers end with this thread.
+                self.reporter.error(None, format!("wait for events: {error}"));
+                return Outcome::Killed { workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX) };
+            }
+            self.now = Time(self.started.elapsed());
+            for news in ready.drain(..) {
+                self.news(news);
+            }
+            if due.is_some_and(|at| at <= self.now) {
+                self.feed(Input::Tick);
+            }
+        }
+    }
+
+    fn news(&mut self, news: Ready) {
+        match news.key {
+            Key::Channel(worker) => self.channel_news(worker, news),
+            Key::Listener(endpoint) => {
+                if let Some(listener) = self.listeners.get_mut(&endpoint) {
+                    listener.ready = true;
+                }
+            }
+            Key::Exit(worker) => self.exited(worker),
+            Key::Command => self.command(),
+            Key::Child => {
+                if let Some(children) = &self.children {
+                    crate::sys::signals::clear_child_events(children);
+                }
+                process::reap_strangers(&self.pids());
+            }
+        }
+    }
+
+    /// Feeds the machine and does what it says, until it has nothing more to say.
+    fn feed(&mut self, input: Input) {
+        self.followups.push_back(input);
+        if std::mem::replace(&mut self.feeding, true) {
+            return;
+        }
+        while let Some(input) = self.followups.pop_front() {
+            let mut actions = std::mem::take(&mut self.actions);
+            self.app.handle(self.now, input, &mut actions);
+            for action in actions.drain(..) {
+                self.act(action);
+            }
+            self.actions = actions;
+        }
+        self.feeding = false;
+    }
+
+    /// Accepts as many connections as can be handed over.
+    fn accept(&mut self) {
+        let waiting: Vec<EndpointId> =
+            self.listeners.iter().filter(|(_, l)| l.ours && l.ready).map(|(&id, _)| id).collect();
+        for endpoint in waiting {
+            let demand = self.app.demand(self.now, endpoint).min(ACCEPT_BATCH);
+            self.accept_from(endpoint, demand);
+        }
+    }
+
+    fn accept_from(&mut self, endpoint: EndpointId, most: usize) {
+        for _ in 0..most {
+            let Some(listener) = self.listeners.get_mut(&endpoint) else { return };
+            let flags = rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC;
+            match rustix::net::accept_with(&listener.socket.descriptor, flags) {
+                Ok(accepted) => {
+                    let connection = self.descriptors.token();
+                    self.descriptors.connections.insert(connection, accepted);
+                    self.feed(Input::Connection { endpoint, connection });
+                }
+                Err(Errno::AGAIN) => {
+                    listener.ready = false;
+                    return;
+                }
+                // These are about one connection that is gone already (`man 2 accept`).
+                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::NETDOWN | Errno::HOSTUNREACH) => {}
+                Err(error) => {
+                    let why = error.to_string();
+                    return self.feed(Input::AcceptFailed { endpoint, why });
+                }
+            }
+        }
+    }
+
+    /// Writes what the channels have to say.
+    fn write(&mut self) {
+        let mut talkative = std::mem::take(&mut self.talkative);
+        for worker in talkative.drain(..) {
+            self.write_to(worker);
+        }
+        self.talkative = talkative;
+    }
+
+    fn command(&mut self) {
+        clear(&self.wake);
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.obey(command),
+                Err(std::sync::mpsc::TryRecvError::Empty) => return,
+                // Nobody can command us any more: the owner dropped the cluster.
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => return self.feed(Input::StopNow),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Fork(fork, answer) => {
+                let mut actions = Vec::new();
+                let worker = self.app.fork(self.now, &mut actions);
+                if let Some(worker) = worker {
+                    self.overrides.insert(worker, fork);
+                }
+                // The owner may not wait for the answer.
+                answer.send(worker).ok();
+                for action in actions {
+                    self.act(action);
+                }
+                self.feed(Input::Tick);
+            }
+            Command::Send(worker, message) => self.with_session(worker, |session| session.send(&message)),
+            Command::SendHandle(worker, message, kind, descriptor) => {
+                self.send_handle(worker, &message, kind, descriptor);
+            }
+            Command::Released(worker, key) => self.with_session(worker, |session| session.released(&key)),
+            Command::Disconnect(worker) => self.feed(Input::Disconnect { worker }),
+            Command::Cut(worker) => self.feed(Input::Cut { worker }),
+            Command::Kill(worker, signal) => self.signal(worker, signal),
+            Command::Stop => {
+                for endpoint in self.listeners.keys().copied().collect::<Vec<_>>() {
+                    if self.listeners.get(&endpoint).is_some_and(|listener| listener.ours) {
+                        self.accept_from(endpoint, LAST_SWEEP);
+                    }
+                }
+                self.feed(Input::Stop);
+            }
+            Command::StopNow => self.feed(Input::StopNow),
+            Command::Workers(answer) => {
+                let workers = self.app.workers().map(|(worker, accepted)| WorkerInfo::new(worker, accepted));
+                answer.send(workers.collect()).ok();
+            }
+        }
+    }
+
+    fn send_handle(
+        &mut self,
+        worker: WorkerId,
+        message: &serde_json::value::RawValue,
+        kind: wire::HandleKind,
+        descriptor: OwnedFd,
+    ) {
+        // libuv does not: a blocking socket would freeze the worker.
+        if let Err(error) = rustix::io::ioctl_fionbio(&descriptor, true) {
+            return self.reporter.error(Some(worker), format!("send a handle: {error}"));
+        }
+        let token = self.descriptors.token();
+        self.descriptors.handles.insert(token, descriptor);
+        self.with_session(worker, |session| session.send_handle(message, kind, token));
+    }
+
+    fn end(mut self) {
+        self.listeners.clear();
+        self.passed.clear();
+        if let Some(relay) = self.relay.take() {
+            relay.finish();
+        }
+        self.reporter.close();
+    }
+
+    /// The descriptor of a token, whatever it names.
+    fn find<'a>(
+        descriptors: &'a Descriptors,
+        listeners: &'a BTreeMap<EndpointId, Listener>,
+        token: Token,
+    ) -> Option<BorrowedFd<'a>> {
+        let sent = descriptors.connections.get(&token).or_else(|| descriptors.handles.get(&token));
+        let shared = || listeners.values().find(|listener| listener.token == token);
+        sent.map(AsFd::as_fd).or_else(|| shared().map(|listener| listener.socket.descriptor.as_fd()))
+    }
+}

@@ -1,0 +1,91 @@
+//! Telling the owner what happens, without ever waiting for it.
+//!
+//! The queue is bounded by [`QUEUE`] events. When its reader is slower than that, events are counted instead, and
+//! the count stands where they are missing ([`Event::Skipped`]).
+
+use crate::cluster::Commander;
+use crate::event::{Event, ReceivedHandle};
+use everup_core::app::Notice;
+use everup_core::id::WorkerId;
+use everup_core::wire::HandleKind;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+/// How many events wait for their reader.
+const QUEUE: usize = 16 * 1024;
+
+/// The engine's side of the event queue.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    events: Sender<Event>,
+    skipped: u64,
+    commander: Commander,
+}
+
+/// A queue for events, and its reader.
+pub(crate) fn reporter(commander: Commander) -> (Reporter, Receiver<Event>) {
+    let (events, receiver) = channel(QUEUE);
+    (Reporter { events, skipped: 0, commander }, receiver)
+}
+
+impl Reporter {
+    pub(super) fn commander(&self) -> Commander {
+        self.commander.clone()
+    }
+
+    pub(super) fn error(&mut self, worker: Option<WorkerId>, what: String) {
+        self.send(Event::Error { worker, what });
+    }
+
+    pub(super) fn handle(&mut self, worker: WorkerId, kind: HandleKind, message: String, descriptor: ReceivedHandle) {
+        self.send(Event::Handle { worker, kind, message, descriptor });
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        self.send(event(notice));
+    }
+
+    /// Nothing follows. If the queue is full its reader is waited for: the end is told in any case.
+    pub(super) fn close(&mut self) {
+        if self.skipped > 0 {
+            self.events.blocking_send(Event::Skipped { events: self.skipped }).ok();
+        }
+    }
+
+    fn send(&mut self, event: Event) {
+        if let Event::Stopped { .. } = event {
+            self.close();
+            self.skipped = 0;
+            self.events.blocking_send(event).ok();
+            return;
+        }
+        if self.skipped > 0 && self.events.try_send(Event::Skipped { events: self.skipped }).is_ok() {
+            self.skipped = 0;
+        }
+        match self.events.try_send(event) {
+            // Nobody listens: that is the owner's choice.
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(_)) => self.skipped += 1,
+        }
+    }
+}
+
+fn event(notice: Notice) -> Event {
+    match notice {
+        Notice::Fork { worker, slot, pid } => Event::Fork { worker, slot, pid },
+        Notice::Online { worker } => Event::Online { worker },
+        Notice::Listening { worker, address } => Event::Listening { worker, address },
+        Notice::Ready { worker, basis, after } => Event::Ready { worker, basis, after },
+        Notice::AllReady { workers } => Event::AllReady { workers },
+        Notice::Disconnect { worker } => Event::Disconnect { worker },
+        Notice::Exit { worker, slot, pid, status, reason, voluntary, uptime } => {
+            Event::Exit { worker, slot, pid, status, reason, voluntary, uptime }
+        }
+        Notice::Respawn { slot, delay, failures } => Event::Respawn { slot, delay, failures },
+        Notice::Message { worker, message } => Event::Message { worker, message: String::from(Box::<str>::from(message)) },
+        Notice::BindFailed { worker, address, errno } => Event::BindFailed { worker, address, errno },
+        Notice::Error { worker, what } => Event::Error { worker, what },
+        Notice::Stopping => Event::Stopping,
+        Notice::Stopped { outcome } => Event::Stopped { outcome },
+    }
+}

@@ -1,0 +1,266 @@
+//! Workers as processes with channels: starting them, hearing them, burying them.
+
+use super::Driver;
+use crate::channel::{Channel, Read, Written};
+use crate::cluster::Release;
+use crate::event::ReceivedHandle;
+use crate::output::{Pipe, Stream};
+use crate::poller::{Key, Ready};
+use crate::process::{MARK, Process};
+use crate::spec::{Channel as Dialect, Output};
+use crate::sys::spawn::{Spawn, spawn};
+use everup_core::app::Input;
+use everup_core::dispatch::MAX_WINDOW;
+use everup_core::id::{Slot, WorkerId};
+use everup_core::wire::{Event, Serialization, Settings};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// A worker's descriptors.
+#[derive(Debug)]
+pub(super) struct WorkerIo {
+    pub(super) process: Process,
+    pub(super) channel: Option<Channel>,
+}
+
+/// How often the channel of a dead worker is read before its end is taken for granted: a descendant of it may
+/// hold the other end open, and go on writing.
+const LAST_READS: usize = 4096;
+
+impl Driver {
+    pub(super) fn spawn(&mut self, worker: WorkerId, slot: Slot) {
+        let input = match self.start(worker, slot) {
+            Ok(io) => {
+                let pid = io.process.pid;
+                self.workers.insert(worker, io);
+                Input::Spawned { worker, pid }
+            }
+            Err(error) => Input::SpawnFailed { worker, why: error.to_string() },
+        };
+        self.overrides.remove(&worker);
+        self.feed(input);
+    }
+
+    fn start(&mut self, worker: WorkerId, slot: Slot) -> io::Result<WorkerIo> {
+        let mut table: Vec<(OwnedFd, RawFd)> = Vec::new();
+        let mut next: RawFd = 3;
+        for socket in &self.passed {
+            table.push((rustix::io::fcntl_dupfd_cloexec(&socket.descriptor, 3)?, next));
+            next += 1;
+        }
+        for (&number, descriptor) in &self.spec.inherit {
+            table.push((rustix::io::fcntl_dupfd_cloexec(descriptor, 3)?, number));
+            next = next.max(number + 1);
+        }
+        let mut channel = None;
+        if let Dialect::Node(serialization) = self.spec.channel {
+            let settings = Settings { serialization, window: MAX_WINDOW, ..Settings::default() };
+            let (ours, theirs) = Channel::pair(settings)?;
+            table.push((theirs, next));
+            channel = Some((ours, next, serialization));
+        }
+        let pipes = self.output(worker, slot, &mut table)?;
+
+        let mark = format!("{}.{}", std::process::id(), worker);
+        let env = self.environment(worker, slot, channel.as_ref().map(|(_, fd, mode)| (*fd, *mode)), &mark);
+        let fork = self.overrides.get(&worker);
+        let program = find_program(&self.spec.program, &env);
+        let mut args = vec![self.spec.program.clone().into_os_string()];
+        args.extend_from_slice(fork.and_then(|fork| fork.args.as_deref()).unwrap_or(&self.spec.args));
+        let descriptors: Vec<(BorrowedFd<'_>, RawFd)> = table.iter().map(|(fd, to)| (fd.as_fd(), *to)).collect();
+        let pid = spawn(&Spawn {
+            program: &program,
+            args: &args,
+            env: &env,
+            pid_variable: (!self.passed.is_empty()).then_some(OsStr::new("LISTEN_PID")),
+            cwd: self.spec.cwd.as_deref(),
+            descriptors: &descriptors,
+        })?;
+
+        let process = Process::new(pid, mark)?;
+        self.poller.watch(process.descriptor(), Key::Exit(worker))?;
+        let channel = channel.map(|(channel, _, _)| channel);
+        if let Some(channel) = &channel {
+            self.poller.watch(channel.descriptor(), Key::Channel(worker))?;
+        }
+        if let Some(relay) = &self.relay {
+            pipes.into_iter().for_each(|pipe| relay.add(pipe));
+        }
+        Ok(WorkerIo { process, channel })
+    }
+
+    /// The worker's ends of its output go into the table; ours are returned.
+    fn output(&self, worker: WorkerId, slot: Slot, table: &mut Vec<(OwnedFd, RawFd)>) -> io::Result<Vec<Pipe>> {
+        let mut pipes = Vec::new();
+        for (stream, number) in [(Stream::Out, 1), (Stream::Err, 2)] {
+            match self.spec.output {
+                Output::Inherit => {}
+                Output::Null => table.push((std::fs::File::options().write(true).open("/dev/null")?.into(), number)),
+                Output::Lines(_) => {
+                    let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+                    rustix::io::ioctl_fionbio(&read_end, true)?;
+                    table.push((write_end, number));
+                    pipes.push(Pipe { worker, slot, stream, read_end });
+                }
+            }
+        }
+        Ok(pipes)
+    }
+
+    /// Ours, then the spec's, then the fork's, then what the protocols need; nothing of a protocol that we are
+    /// ourselves at the other end of.
+    fn environment(
+        &self,
+        worker: WorkerId,
+        slot: Slot,
+        channel: Option<(RawFd, Serialization)>,
+        mark: &str,
+    ) -> Vec<(OsString, OsString)> {
+        const OURS_ALONE: [&str; 7] = [
+            "NODE_CHANNEL_FD",
+            "NODE_CHANNEL_SERIALIZATION_MODE",
+            "NODE_UNIQUE_ID",
+            "LISTEN_PID",
+            "LISTEN_FDS",
+            "LISTEN_FDNAMES",
+            "NOTIFY_SOCKET",
+        ];
+        let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        for name in OURS_ALONE {
+            env.remove(OsStr::new(name));
+        }
+        env.extend(self.spec.env.iter().cloned());
+        env.insert(self.spec.instance_var.clone(), slot.to_string().into());
+        env.insert(MARK.into(), mark.into());
+        if let Some((fd, mode)) = channel {
+            let mode = match mode {
+                Serialization::Json => "json",
+                Serialization::Advanced => "advanced",
+            };
+            env.insert("NODE_CHANNEL_FD".into(), fd.to_string().into());
+            env.insert("NODE_CHANNEL_SERIALIZATION_MODE".into(), mode.into());
+            env.insert("NODE_UNIQUE_ID".into(), worker.to_string().into());
+        }
+        if !self.passed.is_empty() {
+            let names: Vec<&str> =
+                self.spec.listen.iter().map(|listen| listen.name.as_deref().unwrap_or("unknown")).collect();
+            env.insert("LISTEN_FDS".into(), self.passed.len().to_string().into());
+            env.insert("LISTEN_FDNAMES".into(), names.join(":").into());
+        }
+        if let Some(fork) = self.overrides.get(&worker) {
+            env.extend(fork.env.iter().cloned());
+        }
+        env.into_iter().collect()
+    }
+
+    pub(super) fn channel_news(&mut self, worker: WorkerId, news: Ready) {
+        if news.writable {
+            self.talkative.push(worker);
+        }
+        if news.readable {
+            self.hear(worker);
+        }
+    }
+
+    /// Reads a channel once. False when there is nothing more to read.
+    fn hear(&mut self, worker: WorkerId) -> bool {
+        let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) else { return false };
+        let mut events = std::mem::take(&mut self.events);
+        let read = channel.read(&mut self.buffer, &mut events);
+        for event in events.drain(..) {
+            self.said(worker, event);
+        }
+        self.events = events;
+        self.talkative.push(worker);
+        match read {
+            Read::Some => true,
+            Read::Nothing => false,
+            Read::End => {
+                self.close_channel(worker);
+                false
+            }
+            Read::Garbled(error) => {
+                self.feed(Input::Garbled { worker, what: error.to_string() });
+                self.close_channel(worker);
+                false
+            }
+        }
+    }
+
+    fn said(&mut self, worker: WorkerId, event: Event) {
+        match event {
+            Event::Handle { kind, message, key } => {
+                let Some(descriptor) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()?.claim())
+                else {
+                    return;
+                };
+                let release = key.map(|key| Release::new(self.reporter.commander(), worker, key));
+                let descriptor = ReceivedHandle::new(descriptor, release);
+                self.reporter.handle(worker, kind, message.get().to_owned(), descriptor);
+            }
+            Event::Delivered(token) if self.descriptors.handles.remove(&token).is_some() => {}
+            Event::Undelivered(token) if self.descriptors.handles.remove(&token).is_some() => {
+                self.reporter.error(Some(worker), "a handle was not delivered: the worker is out of descriptors".into());
+            }
+            event => self.feed(Input::Said { worker, event }),
+        }
+    }
+
+    pub(super) fn write_to(&mut self, worker: WorkerId) {
+        let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) else { return };
+        let (descriptors, listeners) = (&self.descriptors, &self.listeners);
+        let full = channel.write(|token| Self::find(descriptors, listeners, token)) == Written::Full;
+        if full != channel.waits_for_room {
+            channel.waits_for_room = full;
+            if let Err(error) = self.poller.watch_room(channel.descriptor(), Key::Channel(worker), full) {
+                self.reporter.error(Some(worker), format!("watch the channel: {error}"));
+            }
+        }
+    }
+
+    /// Closes our end of a channel.
+    pub(super) fn close_channel(&mut self, worker: WorkerId) {
+        let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.take()) else { return };
+        self.poller.forget(channel.descriptor());
+        drop(channel);
+        self.feed(Input::ChannelClosed { worker });
+    }
+
+    /// A process is gone: what it said is heard to the end first.
+    pub(super) fn exited(&mut self, worker: WorkerId) {
+        let Some(status) = self.workers.get(&worker).and_then(|io| io.process.reap()) else { return };
+        for _ in 0..LAST_READS {
+            if !self.hear(worker) {
+                break;
+            }
+        }
+        self.close_channel(worker);
+        let Some(io) = self.workers.remove(&worker) else { return };
+        self.poller.forget(io.process.descriptor());
+        if self.spec.init {
+            io.process.kill_orphans(&self.pids());
+        }
+        self.feed(Input::Exited { worker, status });
+    }
+
+    /// The pids of all workers.
+    pub(super) fn pids(&self) -> BTreeSet<u32> {
+        self.workers.values().map(|io| io.process.pid).collect()
+    }
+}
+
+/// A program without a slash is looked up in the worker's `PATH`.
+fn find_program(program: &Path, env: &[(OsString, OsString)]) -> PathBuf {
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return program.to_owned();
+    }
+    let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone()).unwrap_or_default();
+    let runnable = |candidate: &PathBuf| rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok();
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file() && runnable(candidate))
+        .unwrap_or_else(|| program.to_owned())
+}

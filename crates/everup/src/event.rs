@@ -1,0 +1,165 @@
+//! What happens in a cluster, as its owner sees it.
+
+use crate::cluster::Release;
+use everup_core::exit::ExitStatus;
+use everup_core::id::{Slot, WorkerId};
+use everup_core::wire::HandleKind;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+pub use everup_core::app::{Address, Outcome};
+pub use everup_core::worker::{ExitReason, ReadyBasis};
+
+/// Something that happened. For one worker always in the order
+/// `Fork → Online → Listening* → Ready → Disconnect → Exit`, where all but `Fork` and `Exit` may be missing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A worker process was started.
+    Fork {
+        /// Who.
+        worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
+    },
+    /// Node booted in it; the app has not run yet.
+    Online {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// One of its servers listens.
+    Listening {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        address: Address,
+    },
+    /// It can serve.
+    Ready {
+        /// Who.
+        worker: WorkerId,
+        /// How we know.
+        basis: ReadyBasis,
+        /// Since the fork.
+        after: Duration,
+    },
+    /// Every worker that is to be there is ready. Once after the start, and again after each time this was
+    /// no longer so.
+    AllReady {
+        /// How many.
+        workers: u32,
+    },
+    /// Its channel is closed.
+    Disconnect {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// Its process is gone.
+    Exit {
+        /// Who.
+        worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
+        /// How it ended.
+        status: ExitStatus,
+        /// Why, as far as we know.
+        reason: ExitReason,
+        /// Node's `exitedAfterDisconnect`: it left on purpose, by itself or because we asked.
+        voluntary: bool,
+        /// Since the fork.
+        uptime: Duration,
+    },
+    /// A successor will be started in this slot.
+    Respawn {
+        /// The place.
+        slot: Slot,
+        /// How long until then; zero is at once.
+        delay: Duration,
+        /// How many workers of this slot in a row died early, with this one.
+        failures: u32,
+    },
+    /// A message of the app's, as JSON text.
+    Message {
+        /// From whom.
+        worker: WorkerId,
+        /// The JSON.
+        message: String,
+    },
+    /// A message of the app's with a descriptor, now ours.
+    Handle {
+        /// From whom.
+        worker: WorkerId,
+        /// What the descriptor is.
+        kind: HandleKind,
+        /// The JSON.
+        message: String,
+        /// The descriptor. Dropping it closes our copy.
+        descriptor: ReceivedHandle,
+    },
+    /// A worker asked for an address that could not be bound. The app got the same error.
+    BindFailed {
+        /// Who asked.
+        worker: WorkerId,
+        /// For what, as text.
+        address: String,
+        /// The platform's error number (positive).
+        errno: i32,
+    },
+    /// Something went wrong that the cluster survives.
+    Error {
+        /// The worker it concerns, if one.
+        worker: Option<WorkerId>,
+        /// What went wrong, as a lower-case fragment.
+        what: String,
+    },
+    /// A stop has begun.
+    Stopping,
+    /// The cluster has ended; nothing follows.
+    Stopped {
+        /// How.
+        outcome: Outcome,
+    },
+    /// The reader was slower than the bound of the queue: this many events are missing here.
+    Skipped {
+        /// How many.
+        events: u64,
+    },
+}
+
+/// A descriptor that a worker sent. The worker is told when it is dropped, where it waits for that.
+#[derive(Debug)]
+pub struct ReceivedHandle {
+    descriptor: OwnedFd,
+    /// Told after the descriptor is closed: fields are dropped in this order.
+    release: Option<Release>,
+}
+
+impl ReceivedHandle {
+    pub(crate) fn new(descriptor: OwnedFd, release: Option<Release>) -> Self {
+        Self { descriptor, release }
+    }
+
+    /// Another descriptor for the same thing, which the worker is not told about.
+    ///
+    /// # Errors
+    /// When we are out of descriptors.
+    pub fn duplicate(&self) -> std::io::Result<OwnedFd> {
+        self.descriptor.try_clone()
+    }
+
+    /// Whether the worker waits until this is dropped (a socket that came from a server of its).
+    #[must_use]
+    pub fn awaited(&self) -> bool {
+        self.release.is_some()
+    }
+}
+
+impl AsFd for ReceivedHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}

@@ -1,0 +1,33 @@
+//! A cluster in your own server: a primary that owns the sockets, workers that serve.
+//!
+//! Today this crate has the primary's side: [`Cluster::start`] runs worker processes behind shared ports, with
+//! Node's cluster protocol or by `LISTEN_FDS`. `everup run` is this crate and an argument parser.
+//!
+//! # Theory of operation
+//! One thread, the *engine*, owns everything of a cluster: listeners, channels, processes. It waits on one
+//! epoll instance, turns what the kernel says into inputs of [`everup_core::app::App`] and does what that
+//! machine decides. [`Cluster`] is a cheap handle that sends commands to it, [`Events`] is what it reports.
+//! Nothing that is slow (a blocked terminal, a slow reader of events) runs in that thread.
+
+mod bind;
+mod channel;
+pub mod cluster;
+mod driver;
+pub mod event;
+pub mod output;
+mod poller;
+mod process;
+pub mod spec;
+mod sys;
+
+pub use cluster::{Cluster, Events, Fork, StartError, TimedOut, WorkerInfo};
+pub use event::{Address, Event, ExitReason, Outcome, ReadyBasis};
+pub use everup_core::exit::{ExitStatus, signal_name, signal_number};
+pub use everup_core::id::{Slot, WorkerId};
+pub use everup_core::restart::RestartPolicy;
+pub use everup_core::schedule::Policy;
+pub use everup_core::wire::{HandleKind, Serialization};
+pub use everup_core::worker::State;
+pub use output::{Line, LineSink, Stream};
+pub use sys::signals;
+pub use spec::{Ask, Channel, Listen, ListenAddress, Output, Spec, StopPlan};

@@ -1,0 +1,161 @@
+//! What a cluster is to run: plain values, already valid.
+//!
+//! Job: say what, not how. Parsing of options and files is the caller's; every field here has a default that a
+//! server in production can live with.
+
+use crate::output::LineSink;
+use everup_core::restart::RestartPolicy;
+use everup_core::schedule::Policy;
+use everup_core::wire::Serialization;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything about one cluster.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Spec {
+    /// Shown in events and errors.
+    pub name: String,
+    /// The program of every worker; looked up in `PATH` when it has no slash.
+    pub program: PathBuf,
+    /// Its arguments, without the program's own name.
+    pub args: Vec<OsString>,
+    /// Working directory; `None` is ours.
+    pub cwd: Option<PathBuf>,
+    /// Added to (and winning over) our own environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// How many workers are kept. 0 starts none: fork them with [`Cluster::fork`](crate::Cluster::fork).
+    pub workers: u32,
+    /// Who gets the next connection.
+    pub policy: Policy,
+    /// Whether a Node cluster channel is given to the workers.
+    pub channel: Channel,
+    /// Sockets that we bind and pass by `LISTEN_FDS`.
+    pub listen: Vec<Listen>,
+    /// Descriptors that workers may name in `listen({fd: n})`, by that number.
+    pub descriptors: BTreeMap<i32, OwnedFd>,
+    /// Descriptors that every worker inherits, by their number in the worker (3 or more).
+    pub inherit: BTreeMap<i32, OwnedFd>,
+    /// What becomes of the workers' standard output and error.
+    pub output: Output,
+    /// How a worker is stopped.
+    pub stop: StopPlan,
+    /// How long a worker may take until it listens. `None`: as long as it likes. A worker that passes the
+    /// limit has failed: it is killed and counts against its restart budget.
+    pub listen_timeout: Option<Duration>,
+    /// What happens when a worker dies.
+    pub restart: RestartPolicy,
+    /// The variable that holds a worker's slot number.
+    pub instance_var: OsString,
+    /// Reap orphans that are given to this process (as PID 1, or as sub-reaper). Only for a process whose
+    /// children are all ours: another part of the program that waits for its own children would be robbed.
+    pub init: bool,
+}
+
+impl Spec {
+    /// A spec with one worker running `program`, and defaults for the rest.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        let program = program.into();
+        Self {
+            name: program.file_stem().map_or_else(|| "app".into(), |stem| stem.to_string_lossy().into_owned()),
+            program,
+            args: Vec::new(),
+            cwd: None,
+            env: Vec::new(),
+            workers: 1,
+            policy: Policy::default(),
+            channel: Channel::default(),
+            listen: Vec::new(),
+            descriptors: BTreeMap::new(),
+            inherit: BTreeMap::new(),
+            output: Output::Inherit,
+            stop: StopPlan::default(),
+            listen_timeout: None,
+            restart: RestartPolicy::default(),
+            instance_var: "NODE_APP_INSTANCE".into(),
+            init: false,
+        }
+    }
+}
+
+/// Whether workers get a channel that speaks Node's cluster protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Channel {
+    /// `NODE_CHANNEL_FD` and `NODE_UNIQUE_ID` are set; `listen` in the worker asks us.
+    Node(Serialization),
+    /// None: the program gets its sockets by `LISTEN_FDS`, or binds by itself.
+    None,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self::Node(Serialization::Json)
+    }
+}
+
+/// A socket that the primary binds for programs that speak no protocol of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Its name in `LISTEN_FDNAMES`; `None` is `unknown`, as in systemd.
+    pub name: Option<String>,
+    /// Where.
+    pub address: ListenAddress,
+}
+
+/// Where a socket is bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListenAddress {
+    /// A listening TCP socket. Port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A UDP socket.
+    Udp(SocketAddr),
+    /// A listening UNIX stream socket at this path (at most 107 bytes).
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Udp(address) => write!(f, "udp://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What becomes of the workers' output.
+#[derive(Debug)]
+pub enum Output {
+    /// They write to our own standard output and error.
+    Inherit,
+    /// We read it and give it to the sink, line by line, from a thread of its own. A sink that blocks makes
+    /// the workers wait; nothing is dropped.
+    Lines(Box<dyn LineSink>),
+    /// It goes to `/dev/null`.
+    Null,
+}
+
+/// How a worker is stopped: first out of rotation, then asked, then killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopPlan {
+    /// How it is asked.
+    pub ask: Ask,
+    /// From the asking until SIGKILL to its whole process tree. 5 s by default.
+    pub kill_timeout: Duration,
+}
+
+impl Default for StopPlan {
+    fn default() -> Self {
+        Self { ask: Ask::Disconnect, kill_timeout: Duration::from_secs(5) }
+    }
+}
+
+pub use everup_core::worker::Ask;
