@@ -5,10 +5,18 @@
 //! A connection is *parked* at its endpoint (nobody can take it now) or *in flight* to one worker:
 //!
 //! ```text
-//! accepted by us ──▶ parked ──▶ in flight ──accepted──▶ released (the worker has it)
-//!                      ▲            │
-//!                      └────────────┘ refused · not delivered · worker gone
+//! accepted by us ──▶ parked ──▶ in flight ──accepted──▶ on probation ──▶ released (the worker has it)
+//!                      ▲            │                        │
+//!                      ├────────────┘ refused · not          │
+//!                      │              delivered · gone       │
+//!                      └─────────────────────────────────────┘ gone, and it is untouched
 //! ```
+//!
+//! Probation: a Node worker writes `accepted` a moment *before* the app sees the connection. A worker killed in
+//! between has said yes to something that its app never knew of. So we keep our copy of the last connection that
+//! each worker accepted, until its next answer (JavaScript runs to completion: the app has seen the former by
+//! then), or until somebody has read from it or written to it, at the latest for [`PROBATION`]. If the worker
+//! dies first and the connection is untouched, another gets it. TCP only: UNIX sockets do not tell.
 //!
 //! Invariants: a connection is in exactly one place; it is never in flight to two workers; one that comes back
 //! goes to the front; as many are accepted as can be handed over ([`Dispatcher::demand`]), the rest stays in the
@@ -37,6 +45,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long nothing is accepted after the system ran out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The longest that our copy of an accepted connection is kept.
+pub const PROBATION: Duration = Duration::from_millis(250);
+/// When it is first looked at whether it was touched; the pauses between looks double.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+
 /// What is to be done with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
@@ -54,6 +67,13 @@ pub enum Placement {
         /// Which connection.
         connection: Token,
     },
+    /// Look whether anybody has read from it or written to it, and tell [`Dispatcher::looked`].
+    Look {
+        /// Who accepted it.
+        worker: WorkerId,
+        /// Which connection.
+        connection: Token,
+    },
 }
 
 /// See the module's documentation.
@@ -62,6 +82,8 @@ pub struct Dispatcher {
     policy: Policy,
     endpoints: BTreeMap<EndpointId, Lane>,
     workers: BTreeMap<WorkerId, Load>,
+    /// On probation when their worker went.
+    orphans: BTreeMap<Token, EndpointId>,
 }
 
 /// One endpoint: who serves it, and who waits there.
@@ -71,6 +93,8 @@ struct Lane {
     members: BTreeMap<WorkerId, Pause>,
     parked: VecDeque<Token>,
     accept_again: Option<Time>,
+    /// Whether its connections tell if they were touched.
+    probation: bool,
 }
 
 /// One worker's unanswered connections, oldest first.
@@ -81,6 +105,17 @@ struct Load {
     accepted: u64,
     /// After it had no descriptor for a connection.
     starved: Pause,
+    probation: Option<Probation>,
+}
+
+/// The last connection that a worker accepted.
+#[derive(Debug)]
+struct Probation {
+    connection: Token,
+    endpoint: EndpointId,
+    until: Time,
+    look_at: Time,
+    next_look: Duration,
 }
 
 #[derive(Debug)]
@@ -109,9 +144,22 @@ impl Pause {
     }
 }
 
+impl Probation {
+    fn new(now: Time, connection: Token, endpoint: EndpointId) -> Self {
+        let next_look = FIRST_LOOK * 2;
+        Self { connection, endpoint, until: now + PROBATION, look_at: now + FIRST_LOOK, next_look }
+    }
+
+    fn looked_at(mut self, now: Time) -> Self {
+        self.look_at = (now + self.next_look).min(self.until);
+        self.next_look *= 2;
+        self
+    }
+}
+
 impl Load {
     fn new() -> Self {
-        Self { in_flight: VecDeque::new(), window: 1, accepted: 0, starved: Pause::default() }
+        Self { in_flight: VecDeque::new(), window: 1, accepted: 0, starved: Pause::default(), probation: None }
     }
 
     fn room(&self, now: Time) -> usize {
@@ -128,16 +176,17 @@ impl Dispatcher {
     /// A dispatcher with no endpoint.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self { policy, endpoints: BTreeMap::new(), workers: BTreeMap::new() }
+        Self { policy, endpoints: BTreeMap::new(), workers: BTreeMap::new(), orphans: BTreeMap::new() }
     }
 
-    /// A new endpoint; nobody serves it yet.
-    pub fn open(&mut self, endpoint: EndpointId) {
+    /// A new endpoint; nobody serves it yet. `probation` says whether its connections tell if they were touched.
+    pub fn open(&mut self, endpoint: EndpointId, probation: bool) {
         let lane = Lane {
             scheduler: Scheduler::new(self.policy),
             members: BTreeMap::new(),
             parked: VecDeque::new(),
             accept_again: None,
+            probation,
         };
         self.endpoints.insert(endpoint, lane);
     }
@@ -178,6 +227,10 @@ impl Dispatcher {
     pub fn lost(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Placement>) {
         self.retire(worker);
         let Some(load) = self.workers.remove(&worker) else { return };
+        if let Some(Probation { connection, endpoint, .. }) = load.probation {
+            self.orphans.insert(connection, endpoint);
+            out.push(Placement::Look { worker, connection });
+        }
         let mut touched = Vec::new();
         for sent in load.in_flight.into_iter().rev() {
             self.park_first(sent.endpoint, sent.connection, out);
@@ -224,8 +277,15 @@ impl Dispatcher {
             load.window = (load.window / 2).max(1);
         }
         load.accepted += u64::from(accepted);
-        if accepted {
+        if let Some(Probation { connection, .. }) = load.probation.take() {
             out.push(Placement::Release { connection });
+        }
+        if accepted {
+            let tells = self.endpoints.get(&sent.endpoint).is_some_and(|lane| lane.probation);
+            match tells {
+                true => load.probation = Some(Probation::new(now, connection, sent.endpoint)),
+                false => out.push(Placement::Release { connection }),
+            }
         }
         if let Some(pause) = self.pause_of(sent.endpoint, worker) {
             if accepted { *pause = Pause::default() } else { pause.extend(now) }
@@ -246,8 +306,30 @@ impl Dispatcher {
         self.place(now, sent.endpoint, out);
     }
 
-    /// Pauses may be over.
+    /// What came of [`Placement::Look`].
+    pub fn looked(&mut self, now: Time, worker: WorkerId, connection: Token, untouched: bool, out: &mut Vec<Placement>) {
+        if let Some(endpoint) = self.orphans.remove(&connection) {
+            if !untouched {
+                return out.push(Placement::Release { connection });
+            }
+            self.park_first(endpoint, connection, out);
+            return self.place(now, endpoint, out);
+        }
+        let Some(load) = self.workers.get_mut(&worker) else { return };
+        let Some(kept) = load.probation.take_if(|kept| kept.connection == connection) else { return };
+        if untouched && now < kept.until {
+            load.probation = Some(kept.looked_at(now));
+        } else {
+            out.push(Placement::Release { connection });
+        }
+    }
+
+    /// Pauses may be over, probations due.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Placement>) {
+        out.extend(self.workers.iter().filter_map(|(&worker, load)| {
+            let due = load.probation.as_ref().filter(|kept| kept.look_at <= now)?;
+            Some(Placement::Look { worker, connection: due.connection })
+        }));
         let waiting: Vec<EndpointId> =
             self.endpoints.iter().filter(|(_, lane)| !lane.parked.is_empty()).map(|(&id, _)| id).collect();
         for endpoint in waiting {
@@ -296,7 +378,9 @@ impl Dispatcher {
             })
         });
         let accepts = self.endpoints.values().map(|lane| lane.accept_again);
-        pauses.chain(accepts).flatten().filter(|&at| at > now).min()
+        let looks = self.workers.values().filter_map(|load| load.probation.as_ref()).map(|kept| kept.look_at);
+        // A look that is due is done by the next tick; a pause that is over needs none.
+        pauses.chain(accepts).flatten().filter(|&at| at > now).chain(looks).min()
     }
 
     /// Connections that a worker said it took.
@@ -311,11 +395,12 @@ impl Dispatcher {
         self.workers.get(&worker).map_or(0, |load| load.in_flight.len())
     }
 
-    /// Connections that we hold at all: parked or in flight.
+    /// Connections that nobody has taken yet: parked, in flight, or about to be parked again.
     #[must_use]
     pub fn held(&self) -> usize {
         self.endpoints.values().map(|lane| lane.parked.len()).sum::<usize>()
             + self.workers.values().map(|load| load.in_flight.len()).sum::<usize>()
+            + self.orphans.len()
     }
 
     fn pause_of(&mut self, endpoint: EndpointId, worker: WorkerId) -> Option<&mut Pause> {

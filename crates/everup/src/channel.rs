@@ -53,6 +53,8 @@ pub(crate) enum Written {
     Full,
     /// The other end does not read any more. What it said before is still to be read.
     Broken,
+    /// The descriptor that is to be sent next is gone, so nothing can follow: the channel is of no use.
+    Lost,
 }
 
 impl Channel {
@@ -108,7 +110,7 @@ impl Channel {
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
             let descriptor;
             if let Some(token) = next.descriptor {
-                let Some(found) = find(token) else { break };
+                let Some(found) = find(token) else { return Written::Lost };
                 descriptor = [found];
                 ancillary.push(SendAncillaryMessage::ScmRights(&descriptor));
             }

@@ -97,6 +97,7 @@ pub enum StartError {
 pub(crate) enum Command {
     Fork(Fork, SyncSender<Option<WorkerId>>),
     Send(WorkerId, Box<RawValue>),
+    SendOpaque(WorkerId, Vec<u8>),
     SendHandle(WorkerId, Box<RawValue>, HandleKind, OwnedFd),
     Released(WorkerId, String),
     Disconnect(WorkerId),
@@ -201,6 +202,12 @@ impl Cluster {
             }
             Err(_) => false,
         }
+    }
+
+    /// Sends a value in V8's wire format, as [`Event::Opaque`] has it. Only with
+    /// [`Serialization::Advanced`](crate::Serialization::Advanced); otherwise nothing is sent.
+    pub fn send_opaque(&self, worker: WorkerId, payload: Vec<u8>) {
+        self.commander.send(Command::SendOpaque(worker, payload));
     }
 
     /// The same with a descriptor, which is closed here once it is delivered. It is made non-blocking.

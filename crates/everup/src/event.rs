@@ -89,6 +89,14 @@ pub enum Event {
         /// The JSON.
         message: String,
     },
+    /// A message of the app's that JSON cannot express (a `Date`, a circular object): what V8's serializer wrote.
+    /// Only with [`Serialization::Advanced`](crate::Serialization::Advanced).
+    Opaque {
+        /// From whom.
+        worker: WorkerId,
+        /// The value, as V8 has it on the wire.
+        payload: Vec<u8>,
+    },
     /// A message of the app's with a descriptor, now ours.
     Handle {
         /// From whom.

@@ -24,7 +24,7 @@ use crate::id::{EndpointId, Slot, Token, WorkerId};
 use crate::restart::RestartPolicy;
 use crate::schedule::Policy;
 use crate::time::Time;
-use crate::wire::{Event, Listening, Reply};
+use crate::wire::{Event, Listening, Reply, SharedKind};
 use crate::worker::{Ask, ExitReason, ReadyBasis, State, Step, Worker};
 use slots::Slots;
 use std::collections::BTreeMap;
@@ -110,6 +110,15 @@ pub enum Input {
         /// Its name.
         connection: Token,
     },
+    /// What came of [`Action::Look`].
+    Looked {
+        /// Who accepted it.
+        worker: WorkerId,
+        /// Which.
+        connection: Token,
+        /// Whether nobody has read from it nor written to it.
+        untouched: bool,
+    },
     /// Accepting failed for want of descriptors or memory.
     AcceptFailed {
         /// From which endpoint.
@@ -176,6 +185,13 @@ pub enum Action {
     },
     /// Close our copy of a connection.
     Release {
+        /// Which.
+        connection: Token,
+    },
+    /// Look whether a connection was touched; report [`Input::Looked`].
+    Look {
+        /// Who accepted it.
+        worker: WorkerId,
         /// Which.
         connection: Token,
     },
@@ -300,6 +316,10 @@ impl App {
             Input::Bound { endpoint, result } => self.bound(now, endpoint, result, out),
             Input::Connection { endpoint, connection } => {
                 self.dispatcher.arrived(now, endpoint, connection, &mut self.placements);
+                self.place(out);
+            }
+            Input::Looked { worker, connection, untouched } => {
+                self.dispatcher.looked(now, worker, connection, untouched, &mut self.placements);
                 self.place(out);
             }
             Input::AcceptFailed { endpoint, why } => {
@@ -528,8 +548,8 @@ impl App {
     }
 
     fn bound(&mut self, now: Time, id: EndpointId, result: Result<Bound, i32>, out: &mut Vec<Action>) {
-        if result.is_ok() {
-            self.dispatcher.open(id);
+        if let Ok(bound) = &result {
+            self.dispatcher.open(id, bound.kind == SharedKind::Tcp);
         }
         self.endpoints.bound(id, result, &mut self.effects);
         self.effect(now, out);
@@ -668,6 +688,7 @@ impl App {
                     Action::HandOver { worker, connection, endpoint }
                 }
                 Placement::Release { connection } => Action::Release { connection },
+                Placement::Look { worker, connection } => Action::Look { worker, connection },
             });
         }
     }

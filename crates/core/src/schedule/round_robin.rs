@@ -9,7 +9,7 @@ use crate::id::WorkerId;
 use std::collections::BTreeMap;
 
 /// How many missed turns are made up for.
-const CATCH_UP: u64 = 8;
+const CATCH_UP: u64 = 64;
 
 /// Strict rotation over the workers that can take a connection.
 #[derive(Debug, Default)]
@@ -61,10 +61,10 @@ mod tests {
         for _ in 0..100 {
             policy.pick(candidates(&[1]));
         }
-        let next: Vec<_> = (0..20).filter_map(|_| policy.pick(candidates(&[1, 2]))).map(|w| w.0).collect();
-        assert_eq!(next[..8], [2; 8]);
-        let ones = next[8..].iter().filter(|&&w| w == 1).count();
-        assert!((5..=7).contains(&ones), "{next:?}");
+        let next: Vec<_> = (0..84).filter_map(|_| policy.pick(candidates(&[1, 2]))).map(|w| w.0).collect();
+        assert_eq!(next[..64], [2; 64]);
+        let ones = next[64..].iter().filter(|&&w| w == 1).count();
+        assert_eq!(ones, 10, "{next:?}");
     }
 
     #[test]

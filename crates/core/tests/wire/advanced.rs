@@ -118,6 +118,8 @@ fn what_json_cannot_express_is_opaque() {
         b"\xff\x0fR\"\x01a\0",                                           // regular expression
         b"\xff\x0f_",                                                    // undefined
         b"\xff\x0f!anything",                                            // not known
+        b"\xff\x0fo\"\x01a\\\x07",                                       // host object not of Node's
+        b"\xff\x0fo\"\x01aD\0",                                          // cut, but who knows
         b"\xff\x7fT",                                                    // a newer version
     ] {
         let events = hear_payload(payload);
@@ -137,6 +139,7 @@ fn what_is_cut_or_of_another_format_breaks_the_channel() {
         &b""[..],
         b"\xff",
         b"\xff\x0f",
+        b"\xff\x7f",
         b"{}",
         b"\xff\x0fo\"\x01a",
         b"\xff\x0f\"\x05ab",

@@ -83,6 +83,19 @@ fn frames_of_handles_count_as_well() {
 }
 
 #[test]
+fn an_ack_proves_that_its_own_handle_was_read_and_no_more() {
+    let mut session = session();
+    session.hand_over(Token(1), "k");
+    session.send_handle(&plain(40_000), HandleKind::Socket, Token(2));
+    session.hand_over(Token(3), "k");
+    assert_eq!(sent(&mut session), tokens(1..=2));
+    hear(&mut session, ACK);
+    assert_eq!(session.transmit(), None);
+    hear(&mut session, ACK);
+    assert_eq!(sent(&mut session), [Token(3)]);
+}
+
+#[test]
 fn a_nack_proves_nothing() {
     let mut session = session();
     session.send(&plain(40_000));

@@ -3,6 +3,7 @@
 use super::{Driver, Listener};
 use crate::bind;
 use crate::poller::Key;
+use crate::sys;
 use everup_core::app::{Action, Input};
 use everup_core::endpoint::{BindRequest, Bound, Endpoints};
 use everup_core::id::{EndpointId, WorkerId};
@@ -21,6 +22,10 @@ impl Driver {
                 }
             }
             Action::Release { connection } => drop(self.descriptors.connections.remove(&connection)),
+            Action::Look { worker, connection } => {
+                let untouched = self.descriptors.connections.get(&connection).is_some_and(sys::tcp::untouched);
+                self.feed(Input::Looked { worker, connection, untouched });
+            }
             Action::Spawn { worker, slot } => self.spawn(worker, slot),
             Action::Bind { endpoint, request } => {
                 let result = self.bind(endpoint, &request).map_err(Errno::raw_os_error);

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use workers::WorkerIo;
 
 /// How many connections are accepted before other news is looked at.
@@ -159,14 +159,15 @@ impl Driver {
         self.feed(Input::Start);
         let mut ready: Vec<Ready> = Vec::new();
         loop {
-            self.accept();
+            let more = self.accept();
             self.write();
             if let Some(outcome) = self.outcome {
                 self.end();
                 return outcome;
             }
             let due = self.app.next_deadline(self.now);
-            if let Err(error) = self.poller.wait(due.map(|at| at - self.now), &mut ready) {
+            let limit = if more { Some(Duration::ZERO) } else { due.map(|at| at - self.now) };
+            if let Err(error) = self.poller.wait(limit, &mut ready) {
                 // Without the poller nothing can be known any more; workers end with this thread.
                 self.reporter.error(None, format!("wait for events: {error}"));
                 return Outcome::Killed { workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX) };
@@ -217,14 +218,18 @@ impl Driver {
         self.feeding = false;
     }
 
-    /// Accepts as many connections as can be handed over.
-    fn accept(&mut self) {
+    /// Accepts as many connections as can be handed over. True if some may be left that could be, too.
+    fn accept(&mut self) -> bool {
         let waiting: Vec<EndpointId> =
             self.listeners.iter().filter(|(_, l)| l.ours && l.ready).map(|(&id, _)| id).collect();
+        let mut more = false;
         for endpoint in waiting {
             let demand = self.app.demand(self.now, endpoint).min(ACCEPT_BATCH);
             self.accept_from(endpoint, demand);
+            let ready = self.listeners.get(&endpoint).is_some_and(|listener| listener.ready);
+            more |= ready && self.app.demand(self.now, endpoint) > 0;
         }
+        more
     }
 
     fn accept_from(&mut self, endpoint: EndpointId, most: usize) {
@@ -288,6 +293,9 @@ impl Driver {
                 self.feed(Input::Tick);
             }
             Command::Send(worker, message) => self.with_session(worker, |session| session.send(&message)),
+            Command::SendOpaque(worker, payload) => {
+                self.with_session(worker, |session| session.send_opaque(&payload));
+            }
             Command::SendHandle(worker, message, kind, descriptor) => {
                 self.send_handle(worker, &message, kind, descriptor);
             }

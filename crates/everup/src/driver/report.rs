@@ -41,6 +41,10 @@ impl Reporter {
         self.send(Event::Handle { worker, kind, message, descriptor });
     }
 
+    pub(super) fn opaque(&mut self, worker: WorkerId, payload: Vec<u8>) {
+        self.send(Event::Opaque { worker, payload });
+    }
+
     pub(super) fn notice(&mut self, notice: Notice) {
         self.send(event(notice));
     }

@@ -201,6 +201,10 @@ impl Driver {
                 let descriptor = ReceivedHandle::new(descriptor, release);
                 self.reporter.handle(worker, kind, message.get().to_owned(), descriptor);
             }
+            Event::Discard => {
+                drop(self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()?.claim()));
+            }
+            Event::Opaque(payload) => self.reporter.opaque(worker, payload),
             Event::Delivered(token) if self.descriptors.handles.remove(&token).is_some() => {}
             Event::Undelivered(token) if self.descriptors.handles.remove(&token).is_some() => {
                 self.reporter.error(Some(worker), "a handle was not delivered: the worker is out of descriptors".into());
@@ -212,7 +216,11 @@ impl Driver {
     pub(super) fn write_to(&mut self, worker: WorkerId) {
         let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) else { return };
         let (descriptors, listeners) = (&self.descriptors, &self.listeners);
-        let full = channel.write(|token| Self::find(descriptors, listeners, token)) == Written::Full;
+        let written = channel.write(|token| Self::find(descriptors, listeners, token));
+        if written == Written::Lost {
+            return self.close_channel(worker);
+        }
+        let full = written == Written::Full;
         if full != channel.waits_for_room {
             channel.waits_for_room = full;
             if let Err(error) = self.poller.watch_room(channel.descriptor(), Key::Channel(worker), full) {

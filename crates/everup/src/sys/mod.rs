@@ -2,9 +2,11 @@
 //!
 //! - [`spawn`]: fork and exec with a chosen descriptor table.
 //! - [`signals`]: blocking signals, and reading them as descriptors.
+//! - [`tcp`]: what the kernel knows of a connection.
 //!
 //! Must not know: clusters, workers, policies.
-#![expect(unsafe_code, reason = "fork, exec and signal masks have no safe interface")]
+#![expect(unsafe_code, reason = "fork, exec, signal masks and TCP_INFO have no safe interface")]
 
 pub mod signals;
 pub(crate) mod spawn;
+pub(crate) mod tcp;

@@ -17,8 +17,9 @@ pub(in super::super) fn decode(payload: &[u8]) -> Result<Decoded, WireError> {
     };
     let whole = match decoder.top() {
         Ok(_) => true,
-        Err(Stop::Unknown) => false,
-        Err(Stop::Malformed(reason)) => return Err(WireError::Malformed { reason }),
+        Err(Stop::Malformed(reason)) if decoder.exact => return Err(WireError::Malformed { reason }),
+        // What was passed over before may have been of another shape than we think.
+        Err(Stop::Unknown | Stop::Malformed(_)) => false,
     };
     let json = String::from_utf8(decoder.json).map_err(|_| WireError::Malformed { reason: "not UTF-8" })?;
     Ok(Decoded {
@@ -56,7 +57,9 @@ impl<'a> Decoder<'a> {
         if self.byte()? != MARK {
             return Err(Stop::Malformed("not in V8's format"));
         }
-        if self.varint()? > VERSION_KNOWN {
+        let version = self.varint()?;
+        self.peek()?; // Without a value it is nothing in any version.
+        if version > VERSION_KNOWN {
             return Err(Stop::Unknown);
         }
         let found = self.value(0)?;
@@ -247,6 +250,7 @@ impl<'a> Decoder<'a> {
 
     /// Passes over a value of one of the other types.
     fn inexpressible(&mut self, tag: u8, depth: usize) -> Result<(), Stop> {
+        self.exact = false;
         let before = self.json.len();
         self.pass_over(tag, depth)?;
         self.json.truncate(before);

@@ -1,0 +1,4 @@
+//! The verbs, a file each.
+
+pub(crate) mod completion;
+pub(crate) mod run;

@@ -1,0 +1,160 @@
+//! `everup run`: a cluster in the foreground, until it is stopped or fails.
+
+use crate::args::RunArgs;
+use crate::error::Error;
+use crate::events::{Reporter, Start};
+use crate::exit::Exit;
+use crate::output::{Console, Prefixed};
+use crate::pid_file::{PidFile, PidFileError};
+use crate::plan::Plan;
+use crate::{port_owner, signals};
+use everup::signals::Signals;
+use everup::{Cluster, Event, Events, Outcome, Output, StartError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+type Shared = Arc<Mutex<Reporter>>;
+
+/// Runs it; the outcome has been told when this returns.
+pub(crate) fn run(args: RunArgs, console: &Console, signals: Signals) -> Exit {
+    let (format, no_prefix) = (args.events, args.no_prefix);
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| args.script.to_string_lossy().into_owned());
+    let plan = match Plan::parse(args) {
+        Ok(plan) => plan,
+        Err(error) => return fail(&Reporter::new(format, console.clone(), name), &error),
+    };
+    let reporter = Arc::new(Mutex::new(Reporter::new(
+        format,
+        console.clone(),
+        plan.spec.name.clone(),
+    )));
+    let result = supervise(plan, no_prefix, console, &reporter, signals);
+    match result {
+        Ok(exit) => exit,
+        Err(error) => fail(&lock(&reporter), &error),
+    }
+}
+
+fn fail(reporter: &Reporter, error: &Error) -> Exit {
+    reporter.fatal(error);
+    error.exit()
+}
+
+fn lock(reporter: &Shared) -> MutexGuard<'_, Reporter> {
+    reporter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn supervise(
+    plan: Plan,
+    no_prefix: bool,
+    console: &Console,
+    reporter: &Shared,
+    signals: Signals,
+) -> Result<Exit, Error> {
+    let Plan {
+        mut spec,
+        cpus,
+        pid_file,
+        notices,
+    } = plan;
+    {
+        let mut reporter = lock(reporter);
+        reporter.start(&Start::of(&spec, cpus));
+        notices.iter().for_each(|notice| reporter.notice(notice));
+    }
+    let app = spec.name.clone();
+    spec.output = match no_prefix {
+        true => Output::Inherit,
+        false => Output::Lines(Box::new(Prefixed::new(console.clone(), app.clone()))),
+    };
+    let (cluster, events) = Cluster::start(spec).map_err(start_error)?;
+    let cluster = Arc::new(cluster);
+    signals::watch(signals, Arc::downgrade(&cluster), Arc::clone(reporter)).map_err(|source| {
+        Error::System {
+            what: "thread for signals".into(),
+            source,
+        }
+    })?;
+    let ended = follow(&cluster, events, pid_file, reporter);
+    // The engine and the reader of the workers' output have written everything when this returns.
+    let joined = Arc::into_inner(cluster).map(Cluster::join);
+    match ended.outcome.or(joined) {
+        _ if ended.lost_pid_file.is_some() => ended
+            .lost_pid_file
+            .map_or(Ok(Exit::Unexpected), |error| Err(error.into())),
+        Some(Outcome::Stopped) => Ok(Exit::Ok),
+        Some(Outcome::Killed { .. }) => Ok(Exit::Killed),
+        Some(Outcome::Failed { status }) => Err(Error::Failed {
+            app,
+            status,
+            bind: lock(reporter).bind_failure(),
+        }),
+        _ => Err(Error::NoOutcome),
+    }
+}
+
+/// How the events ended.
+struct Ended {
+    outcome: Option<Outcome>,
+    /// Another process had taken the pid file when we were ready.
+    lost_pid_file: Option<PidFileError>,
+}
+
+/// Tells all events, and keeps the pid file.
+fn follow(cluster: &Cluster, mut events: Events, mut pid_file: Option<PidFile>, reporter: &Shared) -> Ended {
+    let mut ended = Ended {
+        outcome: None,
+        lost_pid_file: None,
+    };
+    let mut written = false;
+    while let Some(event) = events.recv_blocking() {
+        if let (Event::AllReady { .. }, Some(file), false) = (&event, &mut pid_file, written) {
+            written = true;
+            // Before the event is told: who reads it may look into the file.
+            match file.write() {
+                Ok(()) => {}
+                Err(error @ PidFileError::Held { .. }) => {
+                    ended.lost_pid_file = Some(error);
+                    cluster.stop();
+                }
+                // The app serves; that is worth more than the file.
+                Err(error) => lock(reporter).event(&Event::Error {
+                    worker: None,
+                    what: Error::from(error).message(),
+                }),
+            }
+        }
+        if let Event::Stopped { outcome } = event {
+            ended.outcome = Some(outcome);
+        }
+        lock(reporter).event(&event);
+    }
+    if let Some(file) = pid_file {
+        file.remove();
+    }
+    ended
+}
+
+fn start_error(error: StartError) -> Error {
+    match error {
+        StartError::Bind { address, source } => {
+            let taken = source.kind() == std::io::ErrorKind::AddrInUse;
+            let owner = taken.then(|| port_owner::find(&address)).flatten();
+            Error::Bind {
+                address,
+                owner,
+                source,
+            }
+        }
+        StartError::System { what, source } => Error::System {
+            what: what.into(),
+            source,
+        },
+        other => Error::System {
+            what: other.to_string(),
+            source: std::io::ErrorKind::Other.into(),
+        },
+    }
+}

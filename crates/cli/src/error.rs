@@ -1,0 +1,275 @@
+//! Everything that can end `everup` with a message: what it says, what to do next, which exit code it has.
+
+use crate::cpus::InstancesError;
+use crate::duration::DurationError;
+use crate::env_file::EnvFileError;
+use crate::exit::Exit;
+use crate::listen::ListenError;
+use crate::pid_file::PidFileError;
+use crate::port_owner::{self, Owner};
+use crate::resolve::ResolveError;
+use crate::words::WordsError;
+use everup::ExitStatus;
+use std::fmt::Write;
+use std::io;
+use std::path::PathBuf;
+
+/// What ended `everup`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("invalid value `{value}` for {option}")]
+    Value {
+        option: &'static str,
+        value: String,
+        source: ValueError,
+    },
+    #[error("--shutdown-with-message needs a Node app, and {program} is none")]
+    NeedsChannel { program: String },
+    #[error("could not use {} as the working directory", path.display())]
+    Cwd { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    EnvFile(#[from] EnvFileError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    #[error("could not listen on {address}")]
+    Bind {
+        address: String,
+        owner: Option<Owner>,
+        source: io::Error,
+    },
+    #[error("could not start the cluster: {what}")]
+    System { what: String, source: io::Error },
+    #[error("{app} failed: its workers kept dying{}", ending(*status))]
+    Failed {
+        app: String,
+        status: Option<ExitStatus>,
+        bind: Option<BindFailure>,
+    },
+    #[error("the cluster ended without saying how")]
+    NoOutcome,
+}
+
+/// What is wrong with the value of an option.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ValueError {
+    #[error(transparent)]
+    Instances(#[from] InstancesError),
+    #[error(transparent)]
+    Duration(#[from] DurationError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Words(#[from] WordsError),
+    #[error("not a signal")]
+    Signal,
+    #[error("no `=` in it")]
+    EnvWithoutEquals { value: String },
+    #[error("not the name of a variable")]
+    VariableName,
+    #[error("a name has visible characters only, at least one")]
+    Name,
+}
+
+/// An address that the app could not get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BindFailure {
+    pub(crate) address: String,
+    pub(crate) errno: i32,
+    pub(crate) owner: Option<Owner>,
+}
+
+impl BindFailure {
+    pub(crate) fn reason(&self) -> String {
+        reason(&io::Error::from_raw_os_error(self.errno))
+    }
+
+    /// Who is in the way, if known.
+    pub(crate) fn hint(&self) -> Option<String> {
+        self.owner.as_ref().map(|owner| held_by(&self.address, owner))
+    }
+}
+
+fn held_by(address: &str, owner: &Owner) -> String {
+    let what = port_owner::port_of(address).map_or_else(|| address.to_owned(), |port| format!("port {port}"));
+    format!("{what} is held by process {}: {}", owner.pid, owner.command)
+}
+
+fn ending(status: Option<ExitStatus>) -> String {
+    status.map_or_else(String::new, |status| {
+        format!("; the last one ended with {status}")
+    })
+}
+
+impl Error {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Value { .. } | Self::NeedsChannel { .. } => Exit::Usage,
+            Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
+            Self::Resolve(error) => error.exit(),
+            Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
+            Self::PidFile(_) => Exit::Input,
+            Self::Bind { .. } => Exit::Bind,
+            Self::Failed { .. } => Exit::Failed,
+            Self::System { .. } | Self::NoOutcome => Exit::Unexpected,
+        }
+    }
+
+    /// What to do next.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Value { source, .. } => source.hint(),
+            Self::NeedsChannel { .. } => Some("use --kill-signal".into()),
+            Self::EnvFile(error) => error.hint().map(Into::into),
+            Self::Resolve(error) => error.hint(),
+            Self::PidFile(error) => error.hint(),
+            Self::Bind {
+                address,
+                owner,
+                source,
+            } => bind_hint(address, owner.as_ref(), source),
+            Self::Failed { bind: Some(bind), .. } => Some(match bind.hint() {
+                Some(hint) => hint,
+                None => format!("it could not listen on {}: {}", bind.address, bind.reason()),
+            }),
+            Self::Failed { .. } => Some("what the workers wrote before they died is above".into()),
+            Self::Cwd { .. } | Self::System { .. } | Self::NoOutcome => None,
+        }
+    }
+
+    /// The message with all its causes, in one line.
+    pub(crate) fn message(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let words = error.downcast_ref().map_or_else(|| error.to_string(), reason);
+            // Writing to a string cannot fail.
+            write!(text, ": {words}").ok();
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl ValueError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Instances(error) => error.hint().into(),
+            Self::Duration(_) => DurationError::HINT.into(),
+            Self::Listen(error) => error.hint(),
+            Self::Words(_) => WordsError::HINT.into(),
+            Self::Signal => "write a name or a number: TERM, SIGINT, 10".into(),
+            Self::EnvWithoutEquals { value } if value == "production" || value == "development" => {
+                format!("write --env NODE_ENV={value}")
+            }
+            Self::EnvWithoutEquals { .. } => "write --env NAME=value".into(),
+            Self::VariableName => "a name has letters, digits and `_`, and no digit first".into(),
+            Self::Name => return None,
+        })
+    }
+}
+
+fn bind_hint(address: &str, owner: Option<&Owner>, error: &io::Error) -> Option<String> {
+    match (owner, error.kind()) {
+        (Some(owner), _) => Some(held_by(address, owner)),
+        (None, io::ErrorKind::PermissionDenied)
+            if port_owner::port_of(address).is_some_and(|port| port < 1024) =>
+        {
+            Some("ports below 1024 need root or CAP_NET_BIND_SERVICE".into())
+        }
+        (None, io::ErrorKind::AddrInUse) if address.starts_with("unix:") => {
+            Some("remove the socket file if no server uses it any more".into())
+        }
+        _ => None,
+    }
+}
+
+/// An error of the system, in lower case and without its number.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = Error::Value {
+            option: "--listen",
+            value: "x:1".into(),
+            source: ListenError::Host {
+                host: "x".into(),
+                source: io::Error::from_raw_os_error(2),
+            }
+            .into(),
+        };
+        assert_eq!(
+            error.message(),
+            "invalid value `x:1` for --listen: host `x` is not known: no such file or directory"
+        );
+        assert_eq!(error.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_taken_port_names_its_holder() {
+        let owner = Some(Owner {
+            pid: 7,
+            command: "nginx -g x".into(),
+        });
+        let source = io::Error::from_raw_os_error(98);
+        let error = Error::Bind {
+            address: "tcp://0.0.0.0:80".into(),
+            owner: owner.clone(),
+            source,
+        };
+        assert_eq!(
+            error.message(),
+            "could not listen on tcp://0.0.0.0:80: address already in use"
+        );
+        assert_eq!(error.hint().unwrap(), "port 80 is held by process 7: nginx -g x");
+
+        let bind = Some(BindFailure {
+            address: ":::3000".into(),
+            errno: 98,
+            owner,
+        });
+        let error = Error::Failed {
+            app: "web".into(),
+            status: Some(ExitStatus::Code(1)),
+            bind,
+        };
+        assert_eq!(
+            error.message(),
+            "web failed: its workers kept dying; the last one ended with code 1"
+        );
+        assert_eq!(
+            error.hint().unwrap(),
+            "port 3000 is held by process 7: nginx -g x"
+        );
+        assert_eq!(error.exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn a_low_port_needs_rights() {
+        let source = io::Error::from_raw_os_error(13);
+        let error = Error::Bind {
+            address: "tcp://0.0.0.0:80".into(),
+            owner: None,
+            source,
+        };
+        assert_eq!(
+            error.message(),
+            "could not listen on tcp://0.0.0.0:80: permission denied"
+        );
+        assert_eq!(
+            error.hint().unwrap(),
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        );
+    }
+}

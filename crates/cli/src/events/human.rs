@@ -1,0 +1,313 @@
+//! Events as lines for people.
+
+use super::{Known, Start};
+use crate::duration::show;
+use crate::error::BindFailure;
+use everup::{Event, ExitReason, ExitStatus, Outcome, ReadyBasis, WorkerId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+type Workers = BTreeMap<WorkerId, Known>;
+
+pub(super) fn start(app: &str, start: &Start) -> String {
+    let workers = count(start.workers, "worker");
+    let cpus = start.cpus;
+    let of = match cpus.quota {
+        Some(quota) if quota < cpus.affinity => format!(" of {} by its cgroup's quota", cpus.affinity),
+        _ => String::new(),
+    };
+    let policy = match (start.channel, start.listen.as_slice()) {
+        (true, []) => format!("policy {}", start.policy),
+        (true, listen) => format!("policy {}, LISTEN_FDS: {}", start.policy, listen.join(" ")),
+        (false, []) => "no shared port".into(),
+        (false, listen) => format!("sharing {}", listen.join(" ")),
+    };
+    format!(
+        "{app}: {workers}, {}{of}, {policy}: {}",
+        count(cpus.usable, "CPU"),
+        start.command
+    )
+}
+
+/// The line of an event; `None` for what people need not see.
+pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
+    let who = |worker: &WorkerId| named(*worker, workers.get(worker));
+    Some(match event {
+        Event::Fork { worker, slot, .. } => format!("{} started in slot {slot}", who(worker)),
+        Event::Online { worker } => format!("{} online", who(worker)),
+        Event::Listening { worker, address } => format!("{} listening on {address}", who(worker)),
+        Event::Ready { worker, basis, after } => {
+            let basis = match basis {
+                // Just told by `listening`.
+                ReadyBasis::Listening => return None,
+                ReadyBasis::Message => "as it says",
+                ReadyBasis::Uptime => "as it stays up and asks for no address",
+                _ => "",
+            };
+            format!("{} ready after {}, {basis}", who(worker), show(*after))
+        }
+        Event::AllReady { workers: 1 } => "the worker is ready".into(),
+        Event::AllReady { workers } => format!("all {workers} workers are ready"),
+        Event::Disconnect { worker } => format!("{} disconnected", who(worker)),
+        Event::Exit {
+            worker,
+            status,
+            reason,
+            uptime,
+            voluntary,
+            ..
+        } => exit(&who(worker), *status, *reason, *voluntary, *uptime),
+        Event::Respawn {
+            slot,
+            delay,
+            failures,
+        } => respawn(slot.0, *delay, *failures),
+        Event::Error {
+            worker: Some(worker),
+            what,
+        } => format!("{}: {what}", who(worker)),
+        Event::Error { worker: None, what } => what.clone(),
+        Event::Stopping => "stopping".into(),
+        Event::Stopped { outcome } => match outcome {
+            Outcome::Stopped => "stopped".into(),
+            Outcome::Killed { workers } => format!("stopped; {} had to be killed", count(*workers, "worker")),
+            _ => "gave up".into(),
+        },
+        Event::Skipped { events } => format!(
+            "{} not shown: this output is read too slowly",
+            count(*events, "event")
+        ),
+        _ => return None,
+    })
+}
+
+fn exit(who: &str, status: ExitStatus, reason: ExitReason, voluntary: bool, uptime: Duration) -> String {
+    let after = show(uptime);
+    match reason {
+        ExitReason::SpawnFailed => format!("{who} could not be started"),
+        ExitReason::KillTimeout => {
+            format!("{who} killed after {after}: it did not stop within the kill timeout")
+        }
+        ExitReason::ListenTimeout => {
+            format!("{who} killed after {after}: it did not listen within the limit")
+        }
+        ExitReason::Protocol => format!("{who} killed after {after}: it broke the channel's protocol"),
+        ExitReason::Killed => format!("{who} killed after {after}"),
+        ExitReason::Stopped => format!("{who} stopped with {status} after {after}"),
+        _ if voluntary => format!("{who} left with {status} after {after}"),
+        _ => format!("{who} died with {status} after {after}"),
+    }
+}
+
+fn respawn(slot: u32, delay: Duration, failures: u32) -> String {
+    let when = if delay.is_zero() {
+        "now".into()
+    } else {
+        format!("in {}", show(delay))
+    };
+    let why = match failures {
+        0 | 1 => String::new(),
+        _ => format!(": {failures} early deaths in a row"),
+    };
+    format!("slot {slot} gets a new worker {when}{why}")
+}
+
+/// Also who is in the way, the first time.
+pub(super) fn bind_failed(
+    worker: WorkerId,
+    known: Option<&Known>,
+    failure: &BindFailure,
+    first: bool,
+) -> String {
+    let line = format!(
+        "{} could not listen on {}: {}",
+        named(worker, known),
+        failure.address,
+        failure.reason()
+    );
+    match failure.hint().filter(|_| first) {
+        Some(hint) => format!("{line}\nhint: {hint}"),
+        None => line,
+    }
+}
+
+fn named(worker: WorkerId, known: Option<&Known>) -> String {
+    match known {
+        Some(Known { pid: 1.., .. }) => {
+            format!("worker {worker} (pid {})", known.map_or(0, |known| known.pid))
+        }
+        _ => format!("worker {worker}"),
+    }
+}
+
+fn count(number: impl TryInto<u64> + Copy + std::fmt::Display, thing: &str) -> String {
+    let one = number.try_into().is_ok_and(|number: u64| number == 1);
+    format!("{number} {thing}{}", if one { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpus::Cpus;
+    use crate::port_owner::Owner;
+    use everup::{Address, Slot};
+
+    fn lines(events: &[Event]) -> Vec<String> {
+        let workers = BTreeMap::from([(
+            WorkerId(2),
+            Known {
+                slot: Slot(1),
+                pid: 123,
+            },
+        )]);
+        events.iter().filter_map(|e| event(e, &workers)).collect()
+    }
+
+    #[test]
+    fn a_worker_from_fork_to_exit() {
+        let worker = WorkerId(2);
+        let address = Address::Tcp("0.0.0.0:3000".parse().unwrap());
+        let second = Duration::from_secs(1);
+        let exit = |status, reason, voluntary| Event::Exit {
+            worker,
+            slot: Slot(1),
+            pid: 123,
+            status,
+            reason,
+            voluntary,
+            uptime: Duration::from_millis(3_200),
+        };
+        let killed = ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        };
+        let told = lines(&[
+            Event::Fork {
+                worker,
+                slot: Slot(1),
+                pid: 123,
+            },
+            Event::Online { worker },
+            Event::Listening { worker, address },
+            Event::Ready {
+                worker,
+                basis: ReadyBasis::Listening,
+                after: second,
+            },
+            Event::Ready {
+                worker,
+                basis: ReadyBasis::Uptime,
+                after: second,
+            },
+            Event::AllReady { workers: 4 },
+            Event::Disconnect { worker },
+            exit(ExitStatus::Code(1), ExitReason::Own, false),
+            exit(ExitStatus::Code(0), ExitReason::Own, true),
+            exit(killed, ExitReason::KillTimeout, true),
+            Event::Respawn {
+                slot: Slot(1),
+                delay: Duration::ZERO,
+                failures: 0,
+            },
+            Event::Respawn {
+                slot: Slot(1),
+                delay: Duration::from_millis(200),
+                failures: 3,
+            },
+            Event::Message {
+                worker,
+                message: "{}".into(),
+            },
+            Event::Error {
+                worker: Some(worker),
+                what: "something odd".into(),
+            },
+            Event::Error {
+                worker: Some(WorkerId(9)),
+                what: "gone".into(),
+            },
+            Event::Stopping,
+            Event::Stopped {
+                outcome: Outcome::Killed { workers: 1 },
+            },
+            Event::Skipped { events: 5 },
+        ]);
+        assert_eq!(
+            told,
+            [
+                "worker 2 (pid 123) started in slot 1",
+                "worker 2 (pid 123) online",
+                "worker 2 (pid 123) listening on 0.0.0.0:3000",
+                "worker 2 (pid 123) ready after 1.0 s, as it stays up and asks for no address",
+                "all 4 workers are ready",
+                "worker 2 (pid 123) disconnected",
+                "worker 2 (pid 123) died with code 1 after 3.2 s",
+                "worker 2 (pid 123) left with code 0 after 3.2 s",
+                "worker 2 (pid 123) killed after 3.2 s: it did not stop within the kill timeout",
+                "slot 1 gets a new worker now",
+                "slot 1 gets a new worker in 200 ms: 3 early deaths in a row",
+                "worker 2 (pid 123): something odd",
+                "worker 9: gone",
+                "stopping",
+                "stopped; 1 worker had to be killed",
+                "5 events not shown: this output is read too slowly",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_start() {
+        let cpus = Cpus {
+            usable: 2,
+            affinity: 8,
+            quota: Some(2),
+        };
+        let command = "/usr/bin/node /srv/app.js".to_owned();
+        let mut it = Start {
+            workers: 2,
+            cpus,
+            policy: "round-robin",
+            channel: true,
+            command,
+            listen: vec![],
+        };
+        assert_eq!(
+            start("app", &it),
+            "app: 2 workers, 2 CPUs of 8 by its cgroup's quota, policy round-robin: /usr/bin/node /srv/app.js"
+        );
+        it.cpus = Cpus {
+            usable: 1,
+            affinity: 1,
+            quota: None,
+        };
+        it.channel = false;
+        it.workers = 1;
+        it.listen = vec!["tcp://0.0.0.0:80".into()];
+        assert_eq!(
+            start("app", &it),
+            "app: 1 worker, 1 CPU, sharing tcp://0.0.0.0:80: /usr/bin/node /srv/app.js"
+        );
+    }
+
+    #[test]
+    fn a_taken_port() {
+        let owner = Some(Owner {
+            pid: 7,
+            command: "nginx".into(),
+        });
+        let failure = BindFailure {
+            address: "0.0.0.0:3000".into(),
+            errno: 98,
+            owner,
+        };
+        assert_eq!(
+            bind_failed(WorkerId(1), None, &failure, true),
+            "worker 1 could not listen on 0.0.0.0:3000: address already in use\n\
+             hint: port 3000 is held by process 7: nginx"
+        );
+        assert_eq!(
+            bind_failed(WorkerId(1), None, &failure, false),
+            "worker 1 could not listen on 0.0.0.0:3000: address already in use"
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! Events as JSON objects. Names and fields are an interface: `docs/run.md` has an example of each, and a test
+//! compares.
+
+use super::{Known, Start};
+use crate::duration::millis;
+use crate::error::{BindFailure, Error};
+use everup::{
+    Address, Event, ExitReason, ExitStatus, HandleKind, Outcome, ReadyBasis, WorkerId, signal_name,
+};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+type Object = Map<String, Value>;
+
+/// An object with its event's name first.
+pub(super) fn object(name: &str, fields: &[(&str, Value)]) -> Object {
+    let fields = fields
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()));
+    std::iter::once(("event".to_owned(), name.into()))
+        .chain(fields)
+        .collect()
+}
+
+pub(super) fn start(start: &Start) -> Object {
+    object(
+        "start",
+        &[
+            ("pid", std::process::id().into()),
+            ("workers", start.workers.into()),
+            ("cpus", start.cpus.usable.into()),
+            ("policy", start.policy.into()),
+            ("channel", if start.channel { "node" } else { "none" }.into()),
+            ("listen", json!(start.listen)),
+            ("command", start.command.clone().into()),
+        ],
+    )
+}
+
+/// The object of a cluster's event.
+pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Object {
+    let of = |name: &str, worker: &WorkerId, fields: &[(&str, Value)]| {
+        of_worker(name, *worker, workers.get(worker), fields)
+    };
+    match event {
+        Event::Fork { worker, .. } => of("fork", worker, &[]),
+        Event::Online { worker } => of("online", worker, &[]),
+        Event::Listening { worker, address } => of("listening", worker, &address_fields(address)),
+        Event::Ready { worker, basis, after } => of(
+            "ready",
+            worker,
+            &[
+                ("basis", basis_name(*basis).into()),
+                ("after_ms", millis(*after).into()),
+            ],
+        ),
+        Event::AllReady { workers } => object("all_ready", &[("workers", (*workers).into())]),
+        Event::Disconnect { worker } => of("disconnect", worker, &[]),
+        Event::Exit {
+            worker,
+            status,
+            reason,
+            voluntary,
+            uptime,
+            ..
+        } => {
+            let mut fields = status_fields(*status);
+            fields.push(("reason", reason_name(*reason).into()));
+            fields.push(("voluntary", (*voluntary).into()));
+            fields.push(("uptime_ms", millis(*uptime).into()));
+            of("exit", worker, &fields)
+        }
+        Event::Respawn {
+            slot,
+            delay,
+            failures,
+        } => object(
+            "respawn",
+            &[
+                ("slot", slot.0.into()),
+                ("delay_ms", millis(*delay).into()),
+                ("failures", (*failures).into()),
+            ],
+        ),
+        Event::Message { worker, message } => of("message", worker, &[("message", parsed(message))]),
+        Event::Handle {
+            worker,
+            kind,
+            message,
+            ..
+        } => of(
+            "handle",
+            worker,
+            &[("kind", kind_name(*kind).into()), ("message", parsed(message))],
+        ),
+        Event::Error {
+            worker: Some(worker),
+            what,
+        } => of("error", worker, &[("message", what.clone().into())]),
+        Event::Error { worker: None, what } => object("error", &[("message", what.clone().into())]),
+        Event::Stopping => object("stopping", &[]),
+        Event::Stopped { outcome } => stopped(*outcome),
+        Event::Skipped { events } => object("skipped", &[("events", (*events).into())]),
+        // An event that this version has no name for.
+        _ => object("other", &[]),
+    }
+}
+
+pub(super) fn bind_failed(worker: WorkerId, known: Option<&Known>, failure: &BindFailure) -> Object {
+    let mut fields = vec![
+        ("address", failure.address.clone().into()),
+        ("errno", failure.errno.into()),
+        ("message", failure.reason().into()),
+    ];
+    if let Some(owner) = &failure.owner {
+        fields.push(("owner", json!({ "pid": owner.pid, "command": owner.command })));
+    }
+    of_worker("bind_failed", worker, known, &fields)
+}
+
+pub(super) fn fatal(error: &Error) -> Object {
+    let mut fields = vec![
+        ("code", error.exit().code().into()),
+        ("message", error.message().into()),
+    ];
+    fields.extend(error.hint().map(|hint| ("hint", hint.into())));
+    object("fatal", &fields)
+}
+
+fn of_worker(name: &str, worker: WorkerId, known: Option<&Known>, fields: &[(&str, Value)]) -> Object {
+    let mut all = vec![("worker", worker.0.into())];
+    if let Some(known) = known {
+        all.push(("slot", known.slot.0.into()));
+        all.push(("pid", known.pid.into()));
+    }
+    all.extend(fields.iter().cloned());
+    object(name, &all)
+}
+
+fn address_fields(address: &Address) -> Vec<(&'static str, Value)> {
+    let mut fields = vec![("address", address.to_string().into())];
+    match address {
+        Address::Tcp(socket) | Address::Udp(socket) => {
+            let kind = if matches!(address, Address::Tcp(_)) {
+                "tcp"
+            } else {
+                "udp"
+            };
+            fields.push(("kind", kind.into()));
+            fields.push(("host", socket.ip().to_string().into()));
+            fields.push(("port", socket.port().into()));
+        }
+        Address::Unix(path) => {
+            fields.push(("kind", "unix".into()));
+            fields.push(("path", path.clone().into()));
+        }
+        Address::Descriptor(fd) => {
+            fields.push(("kind", "fd".into()));
+            fields.push(("fd", (*fd).into()));
+        }
+        _ => {}
+    }
+    fields
+}
+
+fn status_fields(status: ExitStatus) -> Vec<(&'static str, Value)> {
+    match status {
+        ExitStatus::Code(code) => vec![("code", code.into())],
+        ExitStatus::Signal { signal, core } => {
+            vec![("signal", signal_name(signal).into()), ("core", core.into())]
+        }
+        _ => vec![],
+    }
+}
+
+fn stopped(outcome: Outcome) -> Object {
+    match outcome {
+        Outcome::Stopped => object("stopped", &[("outcome", "stopped".into())]),
+        Outcome::Killed { workers } => object(
+            "stopped",
+            &[("outcome", "killed".into()), ("workers", workers.into())],
+        ),
+        Outcome::Failed { status } => {
+            let mut fields = vec![("outcome", "failed".into())];
+            fields.extend(status.map(status_fields).unwrap_or_default());
+            object("stopped", &fields)
+        }
+        _ => object("stopped", &[("outcome", "other".into())]),
+    }
+}
+
+fn basis_name(basis: ReadyBasis) -> &'static str {
+    match basis {
+        ReadyBasis::Listening => "listening",
+        ReadyBasis::Message => "message",
+        ReadyBasis::Uptime => "uptime",
+        _ => "other",
+    }
+}
+
+fn reason_name(reason: ExitReason) -> &'static str {
+    match reason {
+        ExitReason::Own => "own",
+        ExitReason::SpawnFailed => "spawn_failed",
+        ExitReason::Stopped => "stopped",
+        ExitReason::KillTimeout => "kill_timeout",
+        ExitReason::ListenTimeout => "listen_timeout",
+        ExitReason::Protocol => "protocol",
+        ExitReason::Killed => "killed",
+        _ => "other",
+    }
+}
+
+fn kind_name(kind: HandleKind) -> String {
+    format!("{kind:?}").to_lowercase()
+}
+
+/// A message as the value that it is; as text if it is none.
+fn parsed(message: &str) -> Value {
+    serde_json::from_str(message).unwrap_or_else(|_| message.into())
+}

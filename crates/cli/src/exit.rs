@@ -1,0 +1,76 @@
+//! The exit codes of `everup`: one enum, from which `--help` and `docs/exit-codes.md` are checked.
+
+/// How an invocation of `everup` ended, as its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done, or stopped as asked.
+    Ok = 0,
+    /// A failure that is not the user's.
+    Unexpected = 1,
+    /// An option or a value is wrong.
+    Usage = 2,
+    /// A file or program is missing or cannot be used.
+    Input = 3,
+    /// An address of `--listen` could not be bound.
+    Bind = 4,
+    /// The app kept dying.
+    Failed = 5,
+    /// Stopped, but not gracefully.
+    Killed = 6,
+    /// The pid file belongs to a live process.
+    PidFile = 7,
+}
+
+impl Exit {
+    /// All codes, in order.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::Unexpected,
+        Self::Usage,
+        Self::Input,
+        Self::Bind,
+        Self::Failed,
+        Self::Killed,
+        Self::PidFile,
+    ];
+
+    /// The number that the shell sees.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// One line for `--help` and the docs.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "stopped as asked",
+            Self::Unexpected => "unexpected failure of everup",
+            Self::Usage => "wrong usage: an option or a value",
+            Self::Input => "script, interpreter, env file or directory missing or unusable",
+            Self::Bind => "an address of --listen could not be bound",
+            Self::Failed => "the app failed: its workers kept dying and the restart budget is spent",
+            Self::Killed => "stopped as asked, but some workers had to be killed",
+            Self::PidFile => "the pid file is held by a live process",
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn the_document_has_a_row_for_each_code() {
+        let document = include_str!("../../../docs/exit-codes.md");
+        for exit in Exit::ALL {
+            let row = format!("| {} | {} |", exit.code(), exit.meaning());
+            assert!(document.contains(&row), "docs/exit-codes.md has no row `{row}`");
+        }
+    }
+}

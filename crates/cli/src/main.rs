@@ -1,0 +1,62 @@
+//! The `everup` binary: reads the command line, calls a verb, and turns its outcome into an exit code, here and
+//! nowhere else.
+
+mod args;
+mod commands;
+mod cpus;
+mod duration;
+mod env_file;
+mod error;
+mod events;
+mod exit;
+mod listen;
+mod output;
+mod pid_file;
+mod plan;
+mod port_owner;
+mod resolve;
+mod signals;
+mod words;
+
+use args::{Cli, Verb};
+use clap::Parser;
+use exit::Exit;
+use output::Console;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        Ok(cli) => perform(cli.verb).unwrap_or_else(|error| {
+            writeln!(io::stderr(), "error: {error:#}").ok();
+            Exit::Unexpected
+        }),
+        Err(answer) => refuse(&answer),
+    };
+    exit.into()
+}
+
+fn perform(verb: Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Run(args) => {
+            // Before the first thread, which would not inherit the mask.
+            let signals = signals::block()?;
+            let console = Console::stdio()?;
+            Ok(commands::run::run(*args, &console, signals))
+        }
+        Verb::Completion { shell } => match commands::completion::completion(shell) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(Exit::Ok),
+        },
+    }
+}
+
+/// Prints what clap has to say: help, the version, or an error. A closed output is no reason to fail.
+fn refuse(answer: &clap::Error) -> Exit {
+    answer.print().ok();
+    if answer.use_stderr() {
+        Exit::Usage
+    } else {
+        Exit::Ok
+    }
+}
