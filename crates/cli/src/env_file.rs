@@ -87,8 +87,11 @@ fn newlines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
+/// A pair, if the line has one, and the text after it.
+type Entry<'a> = (Option<(String, String)>, &'a str);
+
 /// Reads one line, or more when a quoted value spans them; gives what follows.
-fn entry(text: &str) -> Result<(Option<(String, String)>, &str), Problem> {
+fn entry(text: &str) -> Result<Entry<'_>, Problem> {
     let (line, after) = text.split_once('\n').unwrap_or((text, ""));
     let trimmed = line.trim();
     if trimmed.is_empty() || trimmed.starts_with('#') {

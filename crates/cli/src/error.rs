@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 /// What ended `everup`.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum CliError {
     #[error("invalid value `{value}` for {option}")]
     Value {
         option: &'static str,
@@ -102,7 +102,7 @@ fn ending(status: Option<ExitStatus>) -> String {
     })
 }
 
-impl Error {
+impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Value { .. } | Self::NeedsChannel { .. } => Exit::Usage,
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn causes_are_told_once() {
-        let error = Error::Value {
+        let error = CliError::Value {
             option: "--listen",
             value: "x:1".into(),
             source: ListenError::Host {
@@ -223,7 +223,7 @@ mod tests {
             command: "nginx -g x".into(),
         });
         let source = io::Error::from_raw_os_error(98);
-        let error = Error::Bind {
+        let error = CliError::Bind {
             address: "tcp://0.0.0.0:80".into(),
             owner: owner.clone(),
             source,
@@ -239,7 +239,7 @@ mod tests {
             errno: 98,
             owner,
         });
-        let error = Error::Failed {
+        let error = CliError::Failed {
             app: "web".into(),
             status: Some(ExitStatus::Code(1)),
             bind,
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_low_port_needs_rights() {
         let source = io::Error::from_raw_os_error(13);
-        let error = Error::Bind {
+        let error = CliError::Bind {
             address: "tcp://0.0.0.0:80".into(),
             owner: None,
             source,

@@ -3,15 +3,16 @@
 
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
 use crate::cpus::{self, Cpus};
-use crate::error::{Error, ValueError};
+use crate::error::{CliError, ValueError};
 use crate::pid_file::PidFile;
 use crate::resolve::{self, Interpreter, Program, Request, Search};
 use crate::{duration, env_file, listen, words};
-use everup::{Ask, Channel, Listen, Policy, Serialization, Spec, signal_number};
+use everup::{Ask, Channel, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 type Variables = Vec<(OsString, OsString)>;
 
@@ -27,32 +28,10 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Checks the arguments of `everup run`.
-    pub(crate) fn parse(args: RunArgs) -> Result<Self, Error> {
+    pub(crate) fn parse(args: RunArgs) -> Result<Self, CliError> {
         let cpus = Cpus::detect();
-        let workers = value("--instances", &args.instances, |text| cpus::instances(text, cpus))?;
-        let kill_timeout = value("--kill-timeout", &args.kill_timeout, duration::parse)?;
-        let listen_timeout = args.listen_timeout.as_deref();
-        let listen_timeout = listen_timeout
-            .map(|text| value("--listen-timeout", text, duration::parse))
-            .transpose()?;
-        let signal = args.kill_signal.as_deref();
-        let signal = signal
-            .map(|text| {
-                value("--kill-signal", text, |text| {
-                    signal_number(text).ok_or(ValueError::Signal)
-                })
-            })
-            .transpose()?;
-        let listen = addresses(&args.listen)?;
-        let name = args
-            .name
-            .as_deref()
-            .map(|text| value("--name", text, app_name))
-            .transpose()?;
-        value("--instance-var", &args.instance_var, variable_name)?;
-        let node_args = node_args(&args.node_args)?;
-
-        let here = std::env::current_dir().map_err(|source| Error::Cwd {
+        let values = Values::parse(&args, cpus)?;
+        let here = std::env::current_dir().map_err(|source| CliError::Cwd {
             path: ".".into(),
             source,
         })?;
@@ -62,52 +41,45 @@ impl Plan {
             .map(|path| directory(&here, path))
             .transpose()?;
         let variables = variables(&args.env_file, &args.env)?;
-        let request = Request {
+        let program = resolve::resolve(Request {
             script: args.script,
             args: args.args,
             interpreter: args.interpreter.map(interpreter),
-            node_args,
-            listens: !listen.is_empty(),
+            node_args: values.node_args,
+            listens: !values.listen.is_empty(),
             search: search(cwd.clone().unwrap_or_else(|| here.clone()), &variables),
             here,
-        };
-        let program = resolve::resolve(request)?;
-        let ask = match signal {
-            Some(signal) => Ask::Signal(signal),
-            None if args.shutdown_with_message && program.channel => Ask::Message,
-            None if args.shutdown_with_message => {
-                return Err(Error::NeedsChannel {
-                    program: shown(&program),
-                });
-            }
-            None => Ask::Disconnect,
-        };
+        })?;
+        let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
         let mut notices = program.notices.clone();
+        let limited = args.listen_timeout.is_some();
         notices.extend(doubts(
             &program,
-            workers,
-            &listen,
+            values.workers,
+            &values.listen,
             args.policy,
-            listen_timeout.is_some(),
+            limited,
         ));
 
         let mut spec = Spec::new(program.program);
-        spec.name = name.unwrap_or(program.name);
+        spec.name = values.name.unwrap_or(program.name);
         spec.args = program.args;
         spec.cwd = program.cwd.or(cwd);
         spec.env = environment(program.env_defaults, variables, program.env);
-        spec.workers = workers;
+        spec.workers = values.workers;
         spec.policy = policy(args.policy);
         spec.channel = if program.channel {
             Channel::Node(serialization(args.serialization))
         } else {
             Channel::None
         };
-        spec.listen = listen;
-        spec.stop.ask = ask;
-        spec.stop.kill_timeout = kill_timeout;
-        spec.listen_timeout = listen_timeout.filter(|limit| !limit.is_zero());
+        spec.listen = values.listen;
+        spec.stop = StopPlan {
+            ask,
+            kill_timeout: values.kill_timeout,
+        };
+        spec.listen_timeout = values.listen_timeout.filter(|limit| !limit.is_zero());
         spec.instance_var = args.instance_var.into();
         spec.init = true;
         Ok(Self {
@@ -119,20 +91,59 @@ impl Plan {
     }
 }
 
+/// The options that mean something without a look at the system.
+struct Values {
+    workers: u32,
+    kill_timeout: Duration,
+    listen_timeout: Option<Duration>,
+    signal: Option<i32>,
+    listen: Vec<Listen>,
+    name: Option<String>,
+    node_args: Vec<String>,
+}
+
+impl Values {
+    fn parse(args: &RunArgs, cpus: Cpus) -> Result<Self, CliError> {
+        value("--instance-var", &args.instance_var, variable_name)?;
+        let signal = |text: &str| signal_number(text).ok_or(ValueError::Signal);
+        Ok(Self {
+            workers: value("--instances", &args.instances, |text| cpus::instances(text, cpus))?,
+            kill_timeout: value("--kill-timeout", &args.kill_timeout, duration::parse)?,
+            listen_timeout: optional(
+                "--listen-timeout",
+                args.listen_timeout.as_deref(),
+                duration::parse,
+            )?,
+            signal: optional("--kill-signal", args.kill_signal.as_deref(), signal)?,
+            listen: addresses(&args.listen)?,
+            name: optional("--name", args.name.as_deref(), app_name)?,
+            node_args: node_args(&args.node_args)?,
+        })
+    }
+}
+
 /// Parses the value of an option; the error names both.
 fn value<T, E: Into<ValueError>>(
     option: &'static str,
     text: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<T, Error> {
-    parse(text).map_err(|source| Error::Value {
+) -> Result<T, CliError> {
+    parse(text).map_err(|source| CliError::Value {
         option,
         value: text.into(),
         source: source.into(),
     })
 }
 
-fn addresses(texts: &[String]) -> Result<Vec<Listen>, Error> {
+fn optional<T, E: Into<ValueError>>(
+    option: &'static str,
+    text: Option<&str>,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>, CliError> {
+    text.map(|text| value(option, text, parse)).transpose()
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<Listen>, CliError> {
     let mut listens: Vec<Listen> = Vec::new();
     for text in texts {
         let listen = value("--listen", text, listen::parse)?;
@@ -164,7 +175,7 @@ fn variable_name(text: &str) -> Result<(), ValueError> {
     }
 }
 
-fn node_args(texts: &[String]) -> Result<Vec<String>, Error> {
+fn node_args(texts: &[String]) -> Result<Vec<String>, CliError> {
     let mut all = Vec::new();
     for text in texts {
         all.extend(value("--node-args", text, words::split)?);
@@ -172,8 +183,8 @@ fn node_args(texts: &[String]) -> Result<Vec<String>, Error> {
     Ok(all)
 }
 
-fn directory(here: &Path, path: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::Cwd {
+fn directory(here: &Path, path: &Path) -> Result<PathBuf, CliError> {
+    let failed = |source| CliError::Cwd {
         path: path.into(),
         source,
     };
@@ -188,7 +199,7 @@ fn directory(here: &Path, path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// From the files, in their order, then from `--env`: the later one wins.
-fn variables(files: &[PathBuf], pairs: &[OsString]) -> Result<Variables, Error> {
+fn variables(files: &[PathBuf], pairs: &[OsString]) -> Result<Variables, CliError> {
     let mut all = Vec::new();
     for file in files {
         all.extend(env_file::read(file)?);
@@ -199,9 +210,9 @@ fn variables(files: &[PathBuf], pairs: &[OsString]) -> Result<Variables, Error> 
     Ok(all)
 }
 
-fn env_pair(pair: &OsStr) -> Result<(OsString, OsString), Error> {
+fn env_pair(pair: &OsStr) -> Result<(OsString, OsString), CliError> {
     let text = pair.to_string_lossy().into_owned();
-    let wrong = |source| Error::Value {
+    let wrong = |source| CliError::Value {
         option: "--env",
         value: text.clone(),
         source,
@@ -259,6 +270,17 @@ fn environment(defaults: Variables, variables: Variables, own: Variables) -> Var
         }
     }
     all
+}
+
+fn ask(signal: Option<i32>, message: bool, program: &Program) -> Result<Ask, CliError> {
+    match signal {
+        Some(signal) => Ok(Ask::Signal(signal)),
+        None if message && program.channel => Ok(Ask::Message),
+        None if message => Err(CliError::NeedsChannel {
+            program: shown(program),
+        }),
+        None => Ok(Ask::Disconnect),
+    }
 }
 
 fn policy(arg: Option<PolicyArg>) -> Policy {
@@ -323,9 +345,8 @@ mod tests {
     use crate::args::{Cli, Verb};
     use crate::exit::Exit;
     use clap::Parser;
-    use std::time::Duration;
 
-    fn parse(words: &[&str]) -> Result<Plan, Error> {
+    fn parse(words: &[&str]) -> Result<Plan, CliError> {
         let words = ["everup", "run"].iter().chain(words);
         match Cli::try_parse_from(words).unwrap().verb {
             Verb::Run(args) => Plan::parse(*args),

@@ -5,6 +5,7 @@ use everup::signals::Signals;
 use everup::{Cluster, signal_name};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -12,6 +13,10 @@ const SIGQUIT: i32 = 3;
 const SIGUSR1: i32 = 10;
 const SIGUSR2: i32 = 12;
 const SIGTERM: i32 = 15;
+
+/// Signals so close together are one request: `timeout` and process managers signal both the process and its
+/// group.
+const SAME: Duration = Duration::from_millis(50);
 
 /// Takes our signals from the system's default actions. Call it before any thread is started.
 pub(crate) fn block() -> io::Result<Signals> {
@@ -25,10 +30,13 @@ pub(crate) fn watch(
     reporter: Arc<Mutex<Reporter>>,
 ) -> io::Result<()> {
     let act = move || {
-        let mut asked = false;
+        let mut asked = None;
         while let Ok(signal) = signals.wait() {
             let Some(cluster) = cluster.upgrade() else { return };
-            let reaction = Reaction::to(signal, asked);
+            let reaction = Reaction::to(signal, asked.map(|first: Instant| first.elapsed()));
+            if reaction == Reaction::Repeated {
+                continue;
+            }
             let notice = format!("{}: {}", signal_name(signal), reaction.told());
             reporter
                 .lock()
@@ -37,9 +45,11 @@ pub(crate) fn watch(
             match reaction {
                 Reaction::Stop => cluster.stop(),
                 Reaction::Kill => cluster.stop_now(),
-                Reaction::Ignore => {}
+                Reaction::Repeated | Reaction::Ignore => {}
             }
-            asked |= reaction != Reaction::Ignore;
+            if reaction != Reaction::Ignore {
+                asked.get_or_insert_with(Instant::now);
+            }
         }
     };
     std::thread::Builder::new()
@@ -53,14 +63,18 @@ pub(crate) fn watch(
 enum Reaction {
     Stop,
     Kill,
+    /// The same request once more.
+    Repeated,
     Ignore,
 }
 
 impl Reaction {
-    fn to(signal: i32, asked: bool) -> Self {
-        match signal {
-            SIGINT | SIGTERM if !asked => Self::Stop,
-            SIGINT | SIGTERM | SIGQUIT => Self::Kill,
+    /// `asked` is how long ago the first request to stop came.
+    fn to(signal: i32, asked: Option<Duration>) -> Self {
+        match (signal, asked) {
+            (SIGINT | SIGTERM, None) => Self::Stop,
+            (SIGINT | SIGTERM, Some(ago)) if ago < SAME => Self::Repeated,
+            (SIGINT | SIGTERM | SIGQUIT, _) => Self::Kill,
             _ => Self::Ignore,
         }
     }
@@ -69,7 +83,7 @@ impl Reaction {
         match self {
             Self::Stop => "stopping gracefully; once more kills the workers",
             Self::Kill => "killing the workers",
-            Self::Ignore => "ignored, it has no meaning yet",
+            Self::Repeated | Self::Ignore => "ignored, it has no meaning yet",
         }
     }
 }
@@ -80,13 +94,16 @@ mod tests {
 
     #[test]
     fn the_second_one_kills() {
-        assert_eq!(Reaction::to(SIGINT, false), Reaction::Stop);
-        assert_eq!(Reaction::to(SIGTERM, false), Reaction::Stop);
-        assert_eq!(Reaction::to(SIGTERM, true), Reaction::Kill);
-        assert_eq!(Reaction::to(SIGINT, true), Reaction::Kill);
-        assert_eq!(Reaction::to(SIGQUIT, false), Reaction::Kill);
+        let (soon, later) = (Some(Duration::from_millis(1)), Some(SAME));
+        for signal in [SIGINT, SIGTERM] {
+            assert_eq!(Reaction::to(signal, None), Reaction::Stop);
+            assert_eq!(Reaction::to(signal, soon), Reaction::Repeated);
+            assert_eq!(Reaction::to(signal, later), Reaction::Kill);
+        }
+        assert_eq!(Reaction::to(SIGQUIT, None), Reaction::Kill);
+        assert_eq!(Reaction::to(SIGQUIT, soon), Reaction::Kill);
         for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
-            assert_eq!(Reaction::to(signal, true), Reaction::Ignore);
+            assert_eq!(Reaction::to(signal, later), Reaction::Ignore);
         }
     }
 }

@@ -147,7 +147,13 @@ impl Pause {
 impl Probation {
     fn new(now: Time, connection: Token, endpoint: EndpointId) -> Self {
         let next_look = FIRST_LOOK * 2;
-        Self { connection, endpoint, until: now + PROBATION, look_at: now + FIRST_LOOK, next_look }
+        Self {
+            connection,
+            endpoint,
+            until: now + PROBATION,
+            look_at: now + FIRST_LOOK,
+            next_look,
+        }
     }
 
     fn looked_at(mut self, now: Time) -> Self {
@@ -159,15 +165,28 @@ impl Probation {
 
 impl Load {
     fn new() -> Self {
-        Self { in_flight: VecDeque::new(), window: 1, accepted: 0, starved: Pause::default(), probation: None }
+        Self {
+            in_flight: VecDeque::new(),
+            window: 1,
+            accepted: 0,
+            starved: Pause::default(),
+            probation: None,
+        }
     }
 
     fn room(&self, now: Time) -> usize {
-        if self.starved.over(now) { self.window.saturating_sub(self.in_flight.len()) } else { 0 }
+        if self.starved.over(now) {
+            self.window.saturating_sub(self.in_flight.len())
+        } else {
+            0
+        }
     }
 
     fn take(&mut self, connection: Token) -> Option<Sent> {
-        let position = self.in_flight.iter().position(|sent| sent.connection == connection)?;
+        let position = self
+            .in_flight
+            .iter()
+            .position(|sent| sent.connection == connection)?;
         self.in_flight.remove(position)
     }
 }
@@ -176,7 +195,12 @@ impl Dispatcher {
     /// A dispatcher with no endpoint.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self { policy, endpoints: BTreeMap::new(), workers: BTreeMap::new(), orphans: BTreeMap::new() }
+        Self {
+            policy,
+            endpoints: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+        }
     }
 
     /// A new endpoint; nobody serves it yet. `probation` says whether its connections tell if they were touched.
@@ -194,13 +218,19 @@ impl Dispatcher {
     /// The endpoint is gone, and with it the connections parked there.
     pub fn close(&mut self, endpoint: EndpointId, out: &mut Vec<Placement>) {
         if let Some(lane) = self.endpoints.remove(&endpoint) {
-            out.extend(lane.parked.into_iter().map(|connection| Placement::Release { connection }));
+            out.extend(
+                lane.parked
+                    .into_iter()
+                    .map(|connection| Placement::Release { connection }),
+            );
         }
     }
 
     /// A worker serves an endpoint from now on.
     pub fn join(&mut self, now: Time, endpoint: EndpointId, worker: WorkerId, out: &mut Vec<Placement>) {
-        let Some(lane) = self.endpoints.get_mut(&endpoint) else { return };
+        let Some(lane) = self.endpoints.get_mut(&endpoint) else {
+            return;
+        };
         lane.members.insert(worker, Pause::default());
         self.workers.entry(worker).or_insert_with(Load::new);
         self.place(now, endpoint, out);
@@ -226,8 +256,13 @@ impl Dispatcher {
     /// get, and goes to others.
     pub fn lost(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Placement>) {
         self.retire(worker);
-        let Some(load) = self.workers.remove(&worker) else { return };
-        if let Some(Probation { connection, endpoint, .. }) = load.probation {
+        let Some(load) = self.workers.remove(&worker) else {
+            return;
+        };
+        if let Some(Probation {
+            connection, endpoint, ..
+        }) = load.probation
+        {
             self.orphans.insert(connection, endpoint);
             out.push(Placement::Look { worker, connection });
         }
@@ -267,7 +302,9 @@ impl Dispatcher {
         accepted: bool,
         out: &mut Vec<Placement>,
     ) {
-        let Some(load) = self.workers.get_mut(&worker) else { return };
+        let Some(load) = self.workers.get_mut(&worker) else {
+            return;
+        };
         let Some(sent) = load.take(connection) else { return };
         load.starved = Pause::default();
         let took = now.since(sent.at);
@@ -281,14 +318,21 @@ impl Dispatcher {
             out.push(Placement::Release { connection });
         }
         if accepted {
-            let tells = self.endpoints.get(&sent.endpoint).is_some_and(|lane| lane.probation);
+            let tells = self
+                .endpoints
+                .get(&sent.endpoint)
+                .is_some_and(|lane| lane.probation);
             match tells {
                 true => load.probation = Some(Probation::new(now, connection, sent.endpoint)),
                 false => out.push(Placement::Release { connection }),
             }
         }
         if let Some(pause) = self.pause_of(sent.endpoint, worker) {
-            if accepted { *pause = Pause::default() } else { pause.extend(now) }
+            if accepted {
+                *pause = Pause::default()
+            } else {
+                pause.extend(now)
+            }
         }
         if !accepted {
             self.park_first(sent.endpoint, connection, out);
@@ -298,7 +342,9 @@ impl Dispatcher {
 
     /// A connection's descriptor did not arrive: the worker has none free.
     pub fn undelivered(&mut self, now: Time, worker: WorkerId, connection: Token, out: &mut Vec<Placement>) {
-        let Some(load) = self.workers.get_mut(&worker) else { return };
+        let Some(load) = self.workers.get_mut(&worker) else {
+            return;
+        };
         let Some(sent) = load.take(connection) else { return };
         load.starved.extend(now);
         load.window = 1;
@@ -307,7 +353,14 @@ impl Dispatcher {
     }
 
     /// What came of [`Placement::Look`].
-    pub fn looked(&mut self, now: Time, worker: WorkerId, connection: Token, untouched: bool, out: &mut Vec<Placement>) {
+    pub fn looked(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        connection: Token,
+        untouched: bool,
+        out: &mut Vec<Placement>,
+    ) {
         if let Some(endpoint) = self.orphans.remove(&connection) {
             if !untouched {
                 return out.push(Placement::Release { connection });
@@ -315,8 +368,12 @@ impl Dispatcher {
             self.park_first(endpoint, connection, out);
             return self.place(now, endpoint, out);
         }
-        let Some(load) = self.workers.get_mut(&worker) else { return };
-        let Some(kept) = load.probation.take_if(|kept| kept.connection == connection) else { return };
+        let Some(load) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let Some(kept) = load.probation.take_if(|kept| kept.connection == connection) else {
+            return;
+        };
         if untouched && now < kept.until {
             load.probation = Some(kept.looked_at(now));
         } else {
@@ -328,10 +385,17 @@ impl Dispatcher {
     pub fn tick(&mut self, now: Time, out: &mut Vec<Placement>) {
         out.extend(self.workers.iter().filter_map(|(&worker, load)| {
             let due = load.probation.as_ref().filter(|kept| kept.look_at <= now)?;
-            Some(Placement::Look { worker, connection: due.connection })
+            Some(Placement::Look {
+                worker,
+                connection: due.connection,
+            })
         }));
-        let waiting: Vec<EndpointId> =
-            self.endpoints.iter().filter(|(_, lane)| !lane.parked.is_empty()).map(|(&id, _)| id).collect();
+        let waiting: Vec<EndpointId> = self
+            .endpoints
+            .iter()
+            .filter(|(_, lane)| !lane.parked.is_empty())
+            .map(|(&id, _)| id)
+            .collect();
         for endpoint in waiting {
             self.place(now, endpoint, out);
         }
@@ -344,15 +408,27 @@ impl Dispatcher {
             while let Some(connection) = lane.parked.pop_front() {
                 let workers = &self.workers;
                 let candidates = lane.members.keys().filter_map(|&id| {
-                    Some(Candidate { worker: id, in_flight: workers.get(&id)?.in_flight.len() })
+                    Some(Candidate {
+                        worker: id,
+                        in_flight: workers.get(&id)?.in_flight.len(),
+                    })
                 });
                 let chosen = lane.scheduler.pick(candidates);
-                let Some((worker, load)) = chosen.and_then(|id| Some((id, self.workers.get_mut(&id)?))) else {
+                let Some((worker, load)) = chosen.and_then(|id| Some((id, self.workers.get_mut(&id)?)))
+                else {
                     out.push(Placement::Release { connection });
                     continue;
                 };
-                load.in_flight.push_back(Sent { connection, endpoint, at: now });
-                out.push(Placement::HandOver { worker, connection, endpoint });
+                load.in_flight.push_back(Sent {
+                    connection,
+                    endpoint,
+                    at: now,
+                });
+                out.push(Placement::HandOver {
+                    worker,
+                    connection,
+                    endpoint,
+                });
             }
         }
     }
@@ -360,12 +436,17 @@ impl Dispatcher {
     /// How many connections may be accepted now: as many as can be handed over at once.
     #[must_use]
     pub fn demand(&self, now: Time, endpoint: EndpointId) -> usize {
-        let Some(lane) = self.endpoints.get(&endpoint) else { return 0 };
+        let Some(lane) = self.endpoints.get(&endpoint) else {
+            return 0;
+        };
         if lane.accept_again.is_some_and(|again| now < again) {
             return 0;
         }
-        let room: usize =
-            lane.eligible(now).filter_map(|id| self.workers.get(&id)).map(|load| load.room(now)).sum();
+        let room: usize = lane
+            .eligible(now)
+            .filter_map(|id| self.workers.get(&id))
+            .map(|load| load.room(now))
+            .sum();
         room.saturating_sub(lane.parked.len())
     }
 
@@ -374,13 +455,25 @@ impl Dispatcher {
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         let pauses = self.endpoints.values().flat_map(|lane| {
             lane.members.iter().flat_map(|(id, pause)| {
-                [pause.until, self.workers.get(id).and_then(|load| load.starved.until)]
+                [
+                    pause.until,
+                    self.workers.get(id).and_then(|load| load.starved.until),
+                ]
             })
         });
         let accepts = self.endpoints.values().map(|lane| lane.accept_again);
-        let looks = self.workers.values().filter_map(|load| load.probation.as_ref()).map(|kept| kept.look_at);
+        let looks = self
+            .workers
+            .values()
+            .filter_map(|load| load.probation.as_ref())
+            .map(|kept| kept.look_at);
         // A look that is due is done by the next tick; a pause that is over needs none.
-        pauses.chain(accepts).flatten().filter(|&at| at > now).chain(looks).min()
+        pauses
+            .chain(accepts)
+            .flatten()
+            .filter(|&at| at > now)
+            .chain(looks)
+            .min()
     }
 
     /// Connections that a worker said it took.
@@ -398,8 +491,15 @@ impl Dispatcher {
     /// Connections that nobody has taken yet: parked, in flight, or about to be parked again.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.endpoints.values().map(|lane| lane.parked.len()).sum::<usize>()
-            + self.workers.values().map(|load| load.in_flight.len()).sum::<usize>()
+        self.endpoints
+            .values()
+            .map(|lane| lane.parked.len())
+            .sum::<usize>()
+            + self
+                .workers
+                .values()
+                .map(|load| load.in_flight.len())
+                .sum::<usize>()
             + self.orphans.len()
     }
 
@@ -426,7 +526,9 @@ impl Dispatcher {
         let waiting: Vec<EndpointId> = self
             .endpoints
             .iter()
-            .filter(|(id, lane)| **id != first && !lane.parked.is_empty() && lane.members.contains_key(&worker))
+            .filter(|(id, lane)| {
+                **id != first && !lane.parked.is_empty() && lane.members.contains_key(&worker)
+            })
             .map(|(&id, _)| id)
             .collect();
         for endpoint in waiting {
@@ -436,25 +538,48 @@ impl Dispatcher {
 
     /// Hands over parked connections while somebody can take one.
     fn place(&mut self, now: Time, endpoint: EndpointId, out: &mut Vec<Placement>) {
-        let Some(lane) = self.endpoints.get_mut(&endpoint) else { return };
+        let Some(lane) = self.endpoints.get_mut(&endpoint) else {
+            return;
+        };
         while !lane.parked.is_empty() {
             let workers = &self.workers;
-            let candidates = lane.members.iter().filter(|(_, pause)| pause.over(now)).filter_map(|(&id, _)| {
-                let load = workers.get(&id).filter(|load| load.room(now) > 0)?;
-                Some(Candidate { worker: id, in_flight: load.in_flight.len() })
-            });
-            let Some(worker) = lane.scheduler.pick(candidates) else { return };
-            let (Some(connection), Some(load)) = (lane.parked.pop_front(), self.workers.get_mut(&worker)) else {
+            let candidates = lane
+                .members
+                .iter()
+                .filter(|(_, pause)| pause.over(now))
+                .filter_map(|(&id, _)| {
+                    let load = workers.get(&id).filter(|load| load.room(now) > 0)?;
+                    Some(Candidate {
+                        worker: id,
+                        in_flight: load.in_flight.len(),
+                    })
+                });
+            let Some(worker) = lane.scheduler.pick(candidates) else {
                 return;
             };
-            load.in_flight.push_back(Sent { connection, endpoint, at: now });
-            out.push(Placement::HandOver { worker, connection, endpoint });
+            let (Some(connection), Some(load)) = (lane.parked.pop_front(), self.workers.get_mut(&worker))
+            else {
+                return;
+            };
+            load.in_flight.push_back(Sent {
+                connection,
+                endpoint,
+                at: now,
+            });
+            out.push(Placement::HandOver {
+                worker,
+                connection,
+                endpoint,
+            });
         }
     }
 }
 
 impl Lane {
     fn eligible(&self, now: Time) -> impl Iterator<Item = WorkerId> {
-        self.members.iter().filter(move |(_, pause)| pause.over(now)).map(|(&id, _)| id)
+        self.members
+            .iter()
+            .filter(move |(_, pause)| pause.over(now))
+            .map(|(&id, _)| id)
     }
 }

@@ -140,7 +140,11 @@ impl Endpoints {
     /// No endpoints yet.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self { policy, next: 1, all: BTreeMap::new() }
+        Self {
+            policy,
+            next: 1,
+            all: BTreeMap::new(),
+        }
     }
 
     /// A worker asks for an endpoint.
@@ -150,12 +154,18 @@ impl Endpoints {
         if request.address_type == AddressType::Descriptor && request.fd.is_none() {
             return self.refuse_junk(worker, seq, &request, out);
         }
-        let held = self.find(&request, index).filter(|id| {
-            self.all.get(id).is_some_and(|endpoint| endpoint.holds(worker))
-        });
-        let known = if held.is_some() { None } else { self.find(&request, index) };
+        let held = self
+            .find(&request, index)
+            .filter(|id| self.all.get(id).is_some_and(|endpoint| endpoint.holds(worker)));
+        let known = if held.is_some() {
+            None
+        } else {
+            self.find(&request, index)
+        };
         let id = known.unwrap_or_else(|| self.add(request, index, held.is_some(), out));
-        let Some(endpoint) = self.all.get_mut(&id) else { return };
+        let Some(endpoint) = self.all.get_mut(&id) else {
+            return;
+        };
         if endpoint.data.is_none() {
             endpoint.data = data;
         }
@@ -167,8 +177,12 @@ impl Endpoints {
 
     /// What came of [`Effect::Bind`]. The error is an errno of either sign.
     pub fn bound(&mut self, id: EndpointId, result: Result<Bound, i32>, out: &mut Vec<Effect>) {
-        let Some(endpoint) = self.all.get_mut(&id) else { return };
-        let State::Binding { waiting } = &mut endpoint.state else { return };
+        let Some(endpoint) = self.all.get_mut(&id) else {
+            return;
+        };
+        let State::Binding { waiting } = &mut endpoint.state else {
+            return;
+        };
         let waiting = std::mem::take(waiting);
         match result {
             Ok(bound) => {
@@ -181,8 +195,16 @@ impl Endpoints {
                 let errno = -errno.abs();
                 let address = describe(&endpoint.request);
                 for (worker, seq) in waiting {
-                    out.push(Effect::Reply { worker, seq, reply: Reply::Failed { errno, key: key(id) } });
-                    out.push(Effect::Failed { worker, address: address.clone(), errno });
+                    out.push(Effect::Reply {
+                        worker,
+                        seq,
+                        reply: Reply::Failed { errno, key: key(id) },
+                    });
+                    out.push(Effect::Failed {
+                        worker,
+                        address: address.clone(),
+                        errno,
+                    });
                 }
                 self.all.remove(&id);
             }
@@ -192,7 +214,9 @@ impl Endpoints {
     /// A worker closed the server with this key.
     pub fn closed(&mut self, now: Time, worker: WorkerId, key: &str, out: &mut Vec<Effect>) {
         let Some(id) = parse_key(key) else { return };
-        let Some(endpoint) = self.all.get_mut(&id) else { return };
+        let Some(endpoint) = self.all.get_mut(&id) else {
+            return;
+        };
         if endpoint.holders.remove(&worker) {
             out.push(Effect::Leave { worker, endpoint: id });
             if endpoint.holders.is_empty() {
@@ -223,7 +247,12 @@ impl Endpoints {
     /// Lingering may be over.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Effect>) {
         let over = |endpoint: &Endpoint| endpoint.idle.is_some_and(|(since, _)| since + LINGER <= now);
-        let gone: Vec<EndpointId> = self.all.iter().filter(|(_, e)| over(e)).map(|(&id, _)| id).collect();
+        let gone: Vec<EndpointId> = self
+            .all
+            .iter()
+            .filter(|(_, e)| over(e))
+            .map(|(&id, _)| id)
+            .collect();
         for endpoint in gone {
             self.all.remove(&endpoint);
             out.push(Effect::Unbind { endpoint });
@@ -239,7 +268,11 @@ impl Endpoints {
     /// When [`tick`](Self::tick) has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.all.values().filter_map(|endpoint| endpoint.idle).map(|(since, _)| since + LINGER).min()
+        self.all
+            .values()
+            .filter_map(|endpoint| endpoint.idle)
+            .map(|(since, _)| since + LINGER)
+            .min()
     }
 
     /// The key of an endpoint on the wire.
@@ -258,12 +291,15 @@ impl Endpoints {
     /// gave none.
     #[must_use]
     pub fn sockname(&self, worker: WorkerId, address_type: AddressType, port: u16) -> Option<&Sockname> {
-        self.all.values().filter(|e| e.holds(worker) && e.request.address_type == address_type).find_map(|e| {
-            match &e.state {
-                State::Open(Bound { sockname: Some(name), .. }) if name.port == port => Some(name),
+        self.all
+            .values()
+            .filter(|e| e.holds(worker) && e.request.address_type == address_type)
+            .find_map(|e| match &e.state {
+                State::Open(Bound {
+                    sockname: Some(name), ..
+                }) if name.port == port => Some(name),
                 State::Open(_) | State::Binding { .. } => None,
-            }
-        })
+            })
     }
 
     fn request(&self, query: Query) -> (BindRequest, u64, Option<Box<RawValue>>) {
@@ -287,8 +323,19 @@ impl Endpoints {
     #[expect(clippy::unused_self, reason = "an answer of the endpoints'")]
     fn refuse_junk(&self, worker: WorkerId, seq: u64, request: &BindRequest, out: &mut Vec<Effect>) {
         const EINVAL: i32 = -22;
-        out.push(Effect::Reply { worker, seq, reply: Reply::Failed { errno: EINVAL, key: "-".into() } });
-        out.push(Effect::Failed { worker, address: describe(request), errno: EINVAL });
+        out.push(Effect::Reply {
+            worker,
+            seq,
+            reply: Reply::Failed {
+                errno: EINVAL,
+                key: "-".into(),
+            },
+        });
+        out.push(Effect::Failed {
+            worker,
+            address: describe(request),
+            errno: EINVAL,
+        });
     }
 
     fn find(&self, request: &BindRequest, index: u64) -> Option<EndpointId> {
@@ -301,19 +348,19 @@ impl Endpoints {
                 && known.fd == request.fd
                 && (request.port != Some(0) || endpoint.index == index)
         };
-        self.all.iter().find(|(_, endpoint)| same(endpoint)).map(|(&id, _)| id)
+        self.all
+            .iter()
+            .find(|(_, endpoint)| same(endpoint))
+            .map(|(&id, _)| id)
     }
 
-    fn add(
-        &mut self,
-        request: BindRequest,
-        index: u64,
-        private: bool,
-        out: &mut Vec<Effect>,
-    ) -> EndpointId {
+    fn add(&mut self, request: BindRequest, index: u64, private: bool, out: &mut Vec<Effect>) -> EndpointId {
         let id = EndpointId(self.next);
         self.next += 1;
-        out.push(Effect::Bind { endpoint: id, request: request.clone() });
+        out.push(Effect::Bind {
+            endpoint: id,
+            request: request.clone(),
+        });
         let endpoint = Endpoint {
             request,
             index,
@@ -343,10 +390,19 @@ impl Endpoint {
         self.idle = None;
         let (key, data) = (key(id), self.data.clone());
         if self.request.shared {
-            let reply = Reply::Shared { key, data, kind: bound.kind, descriptor: bound.descriptor };
+            let reply = Reply::Shared {
+                key,
+                data,
+                kind: bound.kind,
+                descriptor: bound.descriptor,
+            };
             return out.push(Effect::Reply { worker, seq, reply });
         }
-        let reply = Reply::HandOver { key, data, sockname: bound.sockname.clone() };
+        let reply = Reply::HandOver {
+            key,
+            data,
+            sockname: bound.sockname.clone(),
+        };
         out.push(Effect::Reply { worker, seq, reply });
         out.push(Effect::Join { worker, endpoint: id });
     }

@@ -33,7 +33,11 @@ impl fmt::Display for ExitStatus {
             Self::Code(code) => write!(f, "code {code}"),
             Self::Signal { signal, core } => {
                 write!(f, "signal {}", signal_name(signal))?;
-                if core { f.write_str(" (core dumped)") } else { Ok(()) }
+                if core {
+                    f.write_str(" (core dumped)")
+                } else {
+                    Ok(())
+                }
             }
             Self::Unknown => f.write_str("status unknown"),
         }
@@ -57,7 +61,10 @@ pub fn signal_number(text: &str) -> Option<i32> {
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    SIGNALS.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
+    SIGNALS
+        .iter()
+        .find(|(_, known)| *known == name)
+        .map(|(number, _)| *number)
 }
 
 /// Linux numbers as on x86, arm and riscv (`man 7 signal`).

@@ -45,7 +45,11 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { early: 5, delay: Duration::from_millis(100), max_delay: Duration::from_secs(15) }
+        Self {
+            early: 5,
+            delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(15),
+        }
     }
 }
 
@@ -54,7 +58,10 @@ impl Budget {
     fn delay_after(&self, failures: u32) -> Duration {
         match failures {
             0 | 1 => Duration::ZERO,
-            n => self.delay.saturating_mul(1 << (n - 2).min(20)).min(self.max_delay),
+            n => self
+                .delay
+                .saturating_mul(1 << (n - 2).min(20))
+                .min(self.max_delay),
         }
     }
 }
@@ -83,7 +90,11 @@ impl Record {
             self.ready.pop_front();
         }
         let over = u32::try_from(self.ready.len().saturating_sub(BURST)).unwrap_or(u32::MAX);
-        let delay = if over == 0 { Duration::ZERO } else { budget.delay_after(over.saturating_add(1)) };
+        let delay = if over == 0 {
+            Duration::ZERO
+        } else {
+            budget.delay_after(over.saturating_add(1))
+        };
         (delay, over)
     }
 
@@ -104,7 +115,10 @@ mod tests {
         let mut died = || record.died(Time::ZERO, false, &budget).0.as_millis();
         assert_eq!([died(), died(), died(), died()], [0, 100, 200, 400]);
         assert!(!record.spent(&budget));
-        assert_eq!(record.died(Time::ZERO, false, &budget), (Duration::from_millis(800), 5));
+        assert_eq!(
+            record.died(Time::ZERO, false, &budget),
+            (Duration::from_millis(800), 5)
+        );
         assert!(record.spent(&budget));
         record.became_ready();
         assert!(!record.spent(&budget));
@@ -120,8 +134,17 @@ mod tests {
             let at = Time(Duration::from_millis(n as u64));
             assert_eq!(record.died(at, true, &budget).0, Duration::ZERO);
         }
-        assert_eq!(record.died(Time(Duration::from_secs(1)), true, &budget).0, Duration::from_millis(100));
-        assert_eq!(record.died(Time(Duration::from_secs(2)), true, &budget).0, Duration::from_millis(200));
-        assert_eq!(record.died(Time(Duration::from_secs(60)), true, &budget).0, Duration::ZERO);
+        assert_eq!(
+            record.died(Time(Duration::from_secs(1)), true, &budget).0,
+            Duration::from_millis(100)
+        );
+        assert_eq!(
+            record.died(Time(Duration::from_secs(2)), true, &budget).0,
+            Duration::from_millis(200)
+        );
+        assert_eq!(
+            record.died(Time(Duration::from_secs(60)), true, &budget).0,
+            Duration::ZERO
+        );
     }
 }

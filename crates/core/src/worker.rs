@@ -132,7 +132,13 @@ struct Ladder {
 impl Worker {
     /// A worker that is about to be spawned.
     #[must_use]
-    pub fn new(now: Time, id: WorkerId, slot: Slot, has_channel: bool, listen_limit: Option<Duration>) -> Self {
+    pub fn new(
+        now: Time,
+        id: WorkerId,
+        slot: Slot,
+        has_channel: bool,
+        listen_limit: Option<Duration>,
+    ) -> Self {
         Self {
             id,
             slot,
@@ -242,7 +248,10 @@ impl Worker {
         let draining = self.state == State::Draining;
         self.voluntary = true;
         self.retired = true;
-        let mut ladder = Ladder { signal_at: None, kill_at: now + kill_timeout };
+        let mut ladder = Ladder {
+            signal_at: None,
+            kill_at: now + kill_timeout,
+        };
         match ask {
             Ask::Disconnect if self.connected => {
                 self.state = State::Draining;
@@ -274,7 +283,10 @@ impl Worker {
         }
         self.state = State::Stopping;
         self.killed.get_or_insert(reason);
-        self.ladder = Some(Ladder { signal_at: None, kill_at: now + Duration::from_secs(3600) });
+        self.ladder = Some(Ladder {
+            signal_at: None,
+            kill_at: now + Duration::from_secs(3600),
+        });
         out.push(Step::Kill);
     }
 
@@ -285,12 +297,19 @@ impl Worker {
         if self.exit.is_some() {
             return;
         }
-        self.state = if self.state == State::Stopping { State::Stopping } else { State::Draining };
+        self.state = if self.state == State::Stopping {
+            State::Stopping
+        } else {
+            State::Draining
+        };
         if let Some(ladder) = self.ladder.as_mut().filter(|ladder| ladder.signal_at.is_some()) {
             self.state = State::Stopping;
             ladder.signal_at = Some(now + EXIT_GRACE);
         } else if let Some(limit) = detached.filter(|_| self.ladder.is_none() && !self.retired) {
-            self.ladder = Some(Ladder { signal_at: Some(now + limit), kill_at: now + limit * 2 });
+            self.ladder = Some(Ladder {
+                signal_at: Some(now + limit),
+                kill_at: now + limit * 2,
+            });
         }
     }
 
@@ -321,19 +340,33 @@ impl Worker {
             return None;
         }
         match &self.ladder {
-            Some(ladder) => Some(ladder.signal_at.map_or(ladder.kill_at, |at| at.min(ladder.kill_at))),
-            None => self.listen_deadline().into_iter().chain(self.uptime_deadline()).min(),
+            Some(ladder) => Some(
+                ladder
+                    .signal_at
+                    .map_or(ladder.kill_at, |at| at.min(ladder.kill_at)),
+            ),
+            None => self
+                .listen_deadline()
+                .into_iter()
+                .chain(self.uptime_deadline())
+                .min(),
         }
     }
 
     fn listen_deadline(&self) -> Option<Time> {
-        self.listen_limit.filter(|_| self.state == State::Starting).map(|limit| self.forked + limit)
+        self.listen_limit
+            .filter(|_| self.state == State::Starting)
+            .map(|limit| self.forked + limit)
     }
 
     /// Uptime is a basis only where nothing better will come.
     fn uptime_deadline(&self) -> Option<Time> {
         let silent = self.state == State::Starting && !self.asked && self.listen_limit.is_none();
-        let since = if self.has_channel { self.online } else { Some(self.forked) };
+        let since = if self.has_channel {
+            self.online
+        } else {
+            Some(self.forked)
+        };
         since.filter(|_| silent).map(|since| since + UPTIME_READY)
     }
 }

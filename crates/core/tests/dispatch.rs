@@ -79,25 +79,43 @@ impl World {
                         self.taken.remove(&connection);
                         self.parked.insert(connection);
                     }
-                    self.dispatcher.looked(self.now, worker, connection, self.untouched, &mut more);
+                    self.dispatcher
+                        .looked(self.now, worker, connection, self.untouched, &mut more);
                     out.extend(more);
                 }
-                Placement::HandOver { worker, connection, endpoint } => {
+                Placement::HandOver {
+                    worker,
+                    connection,
+                    endpoint,
+                } => {
                     assert_eq!(endpoint, ENDPOINT);
-                    assert!(self.members.contains(&worker.0), "handed to one that does not serve");
-                    assert!(self.parked.remove(&connection), "handed over twice, or from nowhere");
+                    assert!(
+                        self.members.contains(&worker.0),
+                        "handed to one that does not serve"
+                    );
+                    assert!(
+                        self.parked.remove(&connection),
+                        "handed over twice, or from nowhere"
+                    );
                     let queue = self.in_flight.entry(worker.0).or_default();
                     queue.push(connection);
                     assert!(queue.len() <= MAX_WINDOW, "window passed");
                 }
                 Placement::Release { connection } => {
-                    assert!(self.taken.contains(&connection), "released without being accepted");
+                    assert!(
+                        self.taken.contains(&connection),
+                        "released without being accepted"
+                    );
                     self.probation.retain(|_, kept| *kept != connection);
                 }
             }
         }
         let flying: usize = self.in_flight.values().map(Vec::len).sum();
-        assert_eq!(self.dispatcher.held(), self.parked.len() + flying, "a connection is lost track of");
+        assert_eq!(
+            self.dispatcher.held(),
+            self.parked.len() + flying,
+            "a connection is lost track of"
+        );
     }
 
     fn step(&mut self, step: Step) {
@@ -106,7 +124,8 @@ impl World {
             Step::Join(worker) => {
                 self.members.insert(worker);
                 self.dead.remove(&worker);
-                self.dispatcher.join(self.now, ENDPOINT, WorkerId(worker), &mut out);
+                self.dispatcher
+                    .join(self.now, ENDPOINT, WorkerId(worker), &mut out);
                 self.apply(out);
             }
             Step::Leave(worker) => {
@@ -116,7 +135,8 @@ impl World {
             Step::Lost(worker) => {
                 self.members.remove(&worker);
                 self.dead.insert(worker);
-                self.parked.extend(self.in_flight.remove(&worker).unwrap_or_default());
+                self.parked
+                    .extend(self.in_flight.remove(&worker).unwrap_or_default());
                 self.dispatcher.lost(self.now, WorkerId(worker), &mut out);
                 self.apply(out);
             }
@@ -128,22 +148,35 @@ impl World {
                     let mut out = Vec::new();
                     self.dispatcher.arrived(self.now, ENDPOINT, connection, &mut out);
                     self.apply(out);
-                    assert!(!self.parked.contains(&connection), "accepted more than can be handed over");
+                    assert!(
+                        !self.parked.contains(&connection),
+                        "accepted more than can be handed over"
+                    );
                 }
             }
-            Step::Answer { worker, nth, accepted } => {
-                let Some(connection) = self.remove(worker, nth) else { return };
+            Step::Answer {
+                worker,
+                nth,
+                accepted,
+            } => {
+                let Some(connection) = self.remove(worker, nth) else {
+                    return;
+                };
                 match accepted {
                     true => assert!(self.taken.insert(connection), "accepted twice"),
                     false => assert!(self.parked.insert(connection)),
                 }
-                self.dispatcher.answered(self.now, WorkerId(worker), connection, accepted, &mut out);
+                self.dispatcher
+                    .answered(self.now, WorkerId(worker), connection, accepted, &mut out);
                 self.apply(out);
             }
             Step::Nack { worker, nth } => {
-                let Some(connection) = self.remove(worker, nth) else { return };
+                let Some(connection) = self.remove(worker, nth) else {
+                    return;
+                };
                 self.parked.insert(connection);
-                self.dispatcher.undelivered(self.now, WorkerId(worker), connection, &mut out);
+                self.dispatcher
+                    .undelivered(self.now, WorkerId(worker), connection, &mut out);
                 self.apply(out);
             }
             Step::Wait(ms) => {
@@ -202,9 +235,17 @@ fn rotation_is_exact_over_three_thousand_connections_whoever_answers_first() {
     for round in 0.. {
         world.step(Step::Accept(3));
         // Worker 2 answers in bursts: nothing for two rounds, then all.
-        for worker in if round % 3 == 2 { vec![3, 1, 2, 2, 2] } else { vec![3, 1] } {
+        for worker in if round % 3 == 2 {
+            vec![3, 1, 2, 2, 2]
+        } else {
+            vec![3, 1]
+        } {
             let before = world.taken.len();
-            world.step(Step::Answer { worker, nth: 0, accepted: true });
+            world.step(Step::Answer {
+                worker,
+                nth: 0,
+                accepted: true,
+            });
             *had.entry(worker).or_default() += world.taken.len() - before;
         }
         world.step(Step::Wait(1));
@@ -222,18 +263,34 @@ fn all_refusing_is_no_spin_and_no_loss() {
     world.step(Step::Accept(1));
     for _ in 0..2 {
         for worker in [1, 2] {
-            world.step(Step::Answer { worker, nth: 0, accepted: false });
+            world.step(Step::Answer {
+                worker,
+                nth: 0,
+                accepted: false,
+            });
         }
     }
     assert_eq!(world.parked.len(), 1, "it waits with us");
-    assert_eq!(world.dispatcher.demand(world.now, ENDPOINT), 0, "and no other is accepted meanwhile");
+    assert_eq!(
+        world.dispatcher.demand(world.now, ENDPOINT),
+        0,
+        "and no other is accepted meanwhile"
+    );
     let mut asked = 0;
     for _ in 0..1000 {
         world.step(Step::Wait(10));
         for worker in [1, 2] {
-            if world.in_flight.get(&worker).is_some_and(|queue| !queue.is_empty()) {
+            if world
+                .in_flight
+                .get(&worker)
+                .is_some_and(|queue| !queue.is_empty())
+            {
                 asked += 1;
-                world.step(Step::Answer { worker, nth: 0, accepted: false });
+                world.step(Step::Answer {
+                    worker,
+                    nth: 0,
+                    accepted: false,
+                });
             }
         }
     }
@@ -242,7 +299,11 @@ fn all_refusing_is_no_spin_and_no_loss() {
         world.step(Step::Wait(10));
     }
     for worker in [1, 2] {
-        world.step(Step::Answer { worker, nth: 0, accepted: true });
+        world.step(Step::Answer {
+            worker,
+            nth: 0,
+            accepted: true,
+        });
     }
     assert_eq!(world.taken.len(), 1);
 }
@@ -255,7 +316,11 @@ fn a_starved_worker_is_left_alone_for_a_moment_and_used_again() {
     assert_eq!(world.parked.len(), 1);
     world.step(Step::Wait(25));
     assert_eq!(world.parked.len(), 0, "sent again");
-    world.step(Step::Answer { worker: 1, nth: 0, accepted: true });
+    world.step(Step::Answer {
+        worker: 1,
+        nth: 0,
+        accepted: true,
+    });
     assert!(world.dispatcher.demand(world.now, ENDPOINT) > 0);
 }
 
@@ -264,7 +329,11 @@ fn nobody_there_means_nothing_is_accepted() {
     let mut world = World::new(Policy::RoundRobin);
     assert_eq!(world.dispatcher.demand(world.now, ENDPOINT), 0);
     world.step(Step::Join(1));
-    assert_eq!(world.dispatcher.demand(world.now, ENDPOINT), 1, "the window starts with one");
+    assert_eq!(
+        world.dispatcher.demand(world.now, ENDPOINT),
+        1,
+        "the window starts with one"
+    );
 }
 
 #[test]
@@ -272,11 +341,19 @@ fn what_a_worker_accepted_and_never_touched_goes_to_another() {
     let mut world = world_with(Policy::RoundRobin, 1);
     world.untouched = true;
     world.step(Step::Accept(1));
-    world.step(Step::Answer { worker: 1, nth: 0, accepted: true });
+    world.step(Step::Answer {
+        worker: 1,
+        nth: 0,
+        accepted: true,
+    });
     world.step(Step::Lost(1));
     assert_eq!((world.parked.len(), world.taken.len()), (1, 0));
     world.step(Step::Join(2));
-    world.step(Step::Answer { worker: 2, nth: 0, accepted: true });
+    world.step(Step::Answer {
+        worker: 2,
+        nth: 0,
+        accepted: true,
+    });
     assert_eq!(world.taken.len(), 1);
 }
 
@@ -286,33 +363,52 @@ fn our_copy_goes_with_the_next_answer_or_when_it_was_touched_or_in_time() {
         let mut out = Vec::new();
         world.now = world.now + Duration::from_millis(ms);
         world.dispatcher.tick(world.now, &mut out);
-        let looks: Vec<_> = out.drain(..).collect();
-        for look in looks {
+        for look in std::mem::take(&mut out) {
             if let Placement::Look { worker, connection } = look {
-                world.dispatcher.looked(world.now, worker, connection, world.untouched, &mut out);
+                world
+                    .dispatcher
+                    .looked(world.now, worker, connection, world.untouched, &mut out);
             }
         }
-        out.iter().filter(|placement| matches!(placement, Placement::Release { .. })).count()
+        out.iter()
+            .filter(|placement| matches!(placement, Placement::Release { .. }))
+            .count()
     };
     let accepted = |untouched| {
         let mut world = world_with(Policy::RoundRobin, 1);
         world.untouched = untouched;
         world.step(Step::Accept(1));
-        world.step(Step::Answer { worker: 1, nth: 0, accepted: true });
+        world.step(Step::Answer {
+            worker: 1,
+            nth: 0,
+            accepted: true,
+        });
         world
     };
     assert_eq!(released(&mut accepted(false), 5), 0, "it is not looked at yet");
     assert_eq!(released(&mut accepted(false), 10), 1, "it was touched");
     let mut world = accepted(true);
-    assert_eq!((released(&mut world, 10), released(&mut world, 100), released(&mut world, 200)), (0, 0, 1));
+    assert_eq!(
+        (
+            released(&mut world, 10),
+            released(&mut world, 100),
+            released(&mut world, 200)
+        ),
+        (0, 0, 1)
+    );
     assert_eq!(world.dispatcher.next_deadline(world.now), None);
 
     let mut world = accepted(true);
     world.step(Step::Accept(1));
     let second = world.remove(1, 0).unwrap();
     let mut out = Vec::new();
-    world.dispatcher.answered(world.now, WorkerId(1), second, true, &mut out);
-    assert!(matches!(out[..], [Placement::Release { connection: Token(1) }]), "{out:?}");
+    world
+        .dispatcher
+        .answered(world.now, WorkerId(1), second, true, &mut out);
+    assert!(
+        matches!(out[..], [Placement::Release { connection: Token(1) }]),
+        "{out:?}"
+    );
 }
 
 #[test]
@@ -332,7 +428,10 @@ fn the_last_sweep_hands_over_whatever_the_windows_say() {
         world.dispatcher.arrived(world.now, ENDPOINT, Token(n), &mut out);
     }
     world.dispatcher.flush(world.now, &mut out);
-    let handed = out.iter().filter(|p| matches!(p, Placement::HandOver { .. })).count();
+    let handed = out
+        .iter()
+        .filter(|p| matches!(p, Placement::HandOver { .. }))
+        .count();
     assert_eq!((handed, out.len()), (100, 100));
     assert_eq!(world.dispatcher.in_flight(WorkerId(1)), 50);
 }

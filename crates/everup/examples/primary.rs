@@ -9,7 +9,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args_os().skip(1);
     let mut spec = Spec::new("node");
     spec.args = vec![args.next().ok_or("which script?")?];
-    spec.workers = args.next().map_or(Ok(2), |count| count.to_string_lossy().parse())?;
+    spec.workers = args
+        .next()
+        .map_or(Ok(2), |count| count.to_string_lossy().parse())?;
     if let Some(policy) = args.next() {
         spec.policy = match &*policy.to_string_lossy() {
             "shared" => everup::Policy::Shared,

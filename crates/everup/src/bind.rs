@@ -6,12 +6,10 @@ use everup_core::wire::{AddressType, SharedKind, Sockname};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with,
-    sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
 };
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -47,17 +45,21 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds what a worker asked for. `descriptors` are those that `listen({fd})` may name.
-pub(crate) fn for_worker(
+/// Binds what a worker asked for. `known` finds a descriptor that `listen({fd})` may name.
+pub(crate) fn for_worker<'a>(
     request: &BindRequest,
-    descriptors: &BTreeMap<i32, OwnedFd>,
+    known: impl FnOnce(i32) -> Option<BorrowedFd<'a>>,
 ) -> Result<BoundSocket, Errno> {
     if let Some(fd) = request.fd {
-        let known = descriptors.get(&fd).ok_or(Errno::BADF)?;
+        let known = known(fd).ok_or(Errno::BADF)?;
         return adopt(rustix::io::fcntl_dupfd_cloexec(known, 3)?, backlog(request));
     }
     let port = request.port.unwrap_or(0);
-    let udp = UdpFlags { v6_only: request.flags & 1 != 0, reuse_address: request.flags & 4 != 0, reuse_port: request.flags & 8 != 0 };
+    let udp = UdpFlags {
+        v6_only: request.flags & 1 != 0,
+        reuse_address: request.flags & 4 != 0,
+        reuse_port: request.flags & 8 != 0,
+    };
     match request.address_type {
         AddressType::Unix => unix_for_worker(request),
         AddressType::Udp4 => udp_socket(socket_address(request, Ipv4Addr::UNSPECIFIED.into(), port)?, udp),
@@ -103,7 +105,12 @@ fn tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> Result<BoundSocket, 
     }
     bind(&socket, &address)?;
     listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(BoundSocket { sockname: sockname(&socket)?, descriptor: socket, kind: SharedKind::Tcp, file: None })
+    Ok(BoundSocket {
+        sockname: sockname(&socket)?,
+        descriptor: socket,
+        kind: SharedKind::Tcp,
+        file: None,
+    })
 }
 
 /// Flags of a UDP bind, as libuv has them.
@@ -124,7 +131,12 @@ fn udp_socket(address: SocketAddr, flags: UdpFlags) -> Result<BoundSocket, Errno
         sockopt::set_socket_reuseport(&socket, true)?;
     }
     bind(&socket, &address)?;
-    Ok(BoundSocket { sockname: sockname(&socket)?, descriptor: socket, kind: SharedKind::Udp, file: None })
+    Ok(BoundSocket {
+        sockname: sockname(&socket)?,
+        descriptor: socket,
+        kind: SharedKind::Udp,
+        file: None,
+    })
 }
 
 fn unix_for_worker(request: &BindRequest) -> Result<BoundSocket, Errno> {
@@ -133,7 +145,12 @@ fn unix_for_worker(request: &BindRequest) -> Result<BoundSocket, Errno> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
         bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
         listen(&socket, i32::try_from(backlog(request)).unwrap_or(i32::MAX))?;
-        return Ok(BoundSocket { descriptor: socket, kind: SharedKind::Pipe, sockname: None, file: None });
+        return Ok(BoundSocket {
+            descriptor: socket,
+            kind: SharedKind::Pipe,
+            sockname: None,
+            file: None,
+        });
     }
     let path = Path::new(address);
     let bound = unix(path, backlog(request))?;
@@ -157,15 +174,30 @@ fn unix(path: &Path, backlog: u32) -> Result<BoundSocket, Errno> {
         bind(&socket, &SocketAddrUnix::new(path)?)?;
     } else {
         // A path too long for the address: name it by its directory's descriptor.
-        let (parent, name) = (path.parent().ok_or(Errno::NAMETOOLONG)?, path.file_name().ok_or(Errno::INVAL)?);
-        let directory = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let (parent, name) = (
+            path.parent().ok_or(Errno::NAMETOOLONG)?,
+            path.file_name().ok_or(Errno::INVAL)?,
+        );
+        let directory = rustix::fs::open(
+            parent,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let mut short = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
         short.extend_from_slice(name.as_bytes());
         bind(&socket, &SocketAddrUnix::new(short)?)?;
     }
-    let file = identity(path).map(|identity| SocketFile { path: path.to_owned(), identity });
+    let file = identity(path).map(|identity| SocketFile {
+        path: path.to_owned(),
+        identity,
+    });
     listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(BoundSocket { descriptor: socket, kind: SharedKind::Pipe, sockname: None, file })
+    Ok(BoundSocket {
+        descriptor: socket,
+        kind: SharedKind::Pipe,
+        sockname: None,
+        file,
+    })
 }
 
 /// A socket that somebody else has bound.
@@ -181,18 +213,31 @@ fn adopt(socket: OwnedFd, backlog: u32) -> Result<BoundSocket, Errno> {
         (false, Some(_)) => SharedKind::Tcp,
         (false, None) => SharedKind::Pipe,
     };
-    Ok(BoundSocket { descriptor: socket, kind, sockname, file: None })
+    Ok(BoundSocket {
+        descriptor: socket,
+        kind,
+        sockname,
+        file: None,
+    })
 }
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 fn family(address: SocketAddr) -> AddressFamily {
-    if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
+    if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    }
 }
 
 fn sockname(socket: impl AsFd) -> Result<Option<Sockname>, Errno> {
     let name = |address: IpAddr, port| {
-        Some(Sockname { address: address.to_string(), v6: address.is_ipv6(), port })
+        Some(Sockname {
+            address: address.to_string(),
+            v6: address.is_ipv6(),
+            port,
+        })
     };
     Ok(match SocketAddr::try_from(getsockname(socket)?) {
         Ok(address) => name(address.ip(), address.port()),
@@ -202,9 +247,14 @@ fn sockname(socket: impl AsFd) -> Result<Option<Sockname>, Errno> {
 
 /// The asked address with its port; a zone (`fe80::1%eth0`) is an interface.
 fn socket_address(request: &BindRequest, unspecified: IpAddr, port: u16) -> Result<SocketAddr, Errno> {
-    let Some(text) = request.address.as_deref() else { return Ok((unspecified, port).into()) };
+    let Some(text) = request.address.as_deref() else {
+        return Ok((unspecified, port).into());
+    };
     let Some((address, zone)) = text.split_once('%') else {
-        return text.parse::<IpAddr>().map(|ip| (ip, port).into()).map_err(|_| Errno::INVAL);
+        return text
+            .parse::<IpAddr>()
+            .map(|ip| (ip, port).into())
+            .map_err(|_| Errno::INVAL);
     };
     let address: Ipv6Addr = address.parse().map_err(|_| Errno::INVAL)?;
     let scope = match zone.parse() {
@@ -223,4 +273,3 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     let stat = rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     Some((stat.st_dev, stat.st_ino))
 }
-

@@ -64,7 +64,13 @@ impl Channel {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         let session = Session::new(settings);
-        let channel = Self { socket: ours, session, received: VecDeque::new(), broken: false, waits_for_room: false };
+        let channel = Self {
+            socket: ours,
+            session,
+            received: VecDeque::new(),
+            broken: false,
+            waits_for_room: false,
+        };
         Ok((channel, theirs))
     }
 
@@ -77,7 +83,12 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(RECEIVED_AT_ONCE))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        let read = match recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
+        let read = match recvmsg(
+            &self.socket,
+            &mut [IoSliceMut::new(buffer)],
+            &mut ancillary,
+            flags,
+        ) {
             Ok(message) => message.bytes,
             Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
             Err(_) => return Read::End,
@@ -91,7 +102,10 @@ impl Channel {
         if read == 0 {
             return Read::End;
         }
-        match self.session.receive(&buffer[..read], self.received.len() - before, events) {
+        match self
+            .session
+            .receive(&buffer[..read], self.received.len() - before, events)
+        {
             Ok(()) => Read::Some,
             Err(error) => Read::Garbled(error),
         }
@@ -105,12 +119,16 @@ impl Channel {
     /// Writes what the session has to say. `find` gives the descriptor of a token.
     pub(crate) fn write<'a>(&mut self, find: impl Fn(Token) -> Option<BorrowedFd<'a>>) -> Written {
         while !self.broken {
-            let Some(next) = self.session.transmit() else { return Written::All };
+            let Some(next) = self.session.transmit() else {
+                return Written::All;
+            };
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
             let descriptor;
             if let Some(token) = next.descriptor {
-                let Some(found) = find(token) else { return Written::Lost };
+                let Some(found) = find(token) else {
+                    return Written::Lost;
+                };
                 descriptor = [found];
                 ancillary.push(SendAncillaryMessage::ScmRights(&descriptor));
             }

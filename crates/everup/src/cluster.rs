@@ -133,13 +133,18 @@ pub(crate) struct Release {
 
 impl Release {
     pub(crate) fn new(commander: Commander, worker: WorkerId, key: String) -> Self {
-        Self { commander, worker, key }
+        Self {
+            commander,
+            worker,
+            key,
+        }
     }
 }
 
 impl Drop for Release {
     fn drop(&mut self) {
-        self.commander.send(Command::Released(self.worker, std::mem::take(&mut self.key)));
+        self.commander
+            .send(Command::Released(self.worker, std::mem::take(&mut self.key)));
     }
 }
 
@@ -172,13 +177,24 @@ impl Cluster {
         let waker = crate::sys::spawn::waker().map_err(system("make an event descriptor"))?;
         let wake = waker.try_clone().map_err(system("duplicate a descriptor"))?;
         let (commands, received) = channel();
-        let commander = Commander { commands, wake: Arc::new(wake) };
+        let commander = Commander {
+            commands,
+            wake: Arc::new(wake),
+        };
         let (reporter, events) = reporter(commander.clone());
         let driver = Driver::new(spec, passed, relay, received, waker, reporter)
             .map_err(system("set up the engine's descriptors"))?;
-        let engine = std::thread::Builder::new().name("everup-engine".into()).spawn(move || driver.run());
+        let engine = std::thread::Builder::new()
+            .name("everup-engine".into())
+            .spawn(move || driver.run());
         let engine = engine.map_err(system("start the engine's thread"))?;
-        Ok((Self { commander, engine: Some(engine) }, Events { events }))
+        Ok((
+            Self {
+                commander,
+                engine: Some(engine),
+            },
+            Events { events },
+        ))
     }
 
     /// Starts one more worker, in a new slot. `None` when the cluster is ending.
@@ -215,7 +231,8 @@ impl Cluster {
     pub fn send_handle(&self, worker: WorkerId, json: &str, kind: HandleKind, descriptor: OwnedFd) -> bool {
         match RawValue::from_string(json.to_owned()) {
             Ok(message) => {
-                self.commander.send(Command::SendHandle(worker, message, kind, descriptor));
+                self.commander
+                    .send(Command::SendHandle(worker, message, kind, descriptor));
                 true
             }
             Err(_) => false,

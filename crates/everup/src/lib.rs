@@ -29,5 +29,5 @@ pub use everup_core::schedule::Policy;
 pub use everup_core::wire::{HandleKind, Serialization};
 pub use everup_core::worker::State;
 pub use output::{Line, LineSink, Stream};
-pub use sys::signals;
 pub use spec::{Ask, Channel, Listen, ListenAddress, Output, Spec, StopPlan};
+pub use sys::signals;

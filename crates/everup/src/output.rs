@@ -82,7 +82,9 @@ impl Relay {
             buffer: vec![0; MAX_LINE],
         };
         epoll::add(&reader.epoll, &reader.wake, EventData::new_u64(0), EventFlags::IN)?;
-        let thread = std::thread::Builder::new().name("everup-output".into()).spawn(move || reader.run())?;
+        let thread = std::thread::Builder::new()
+            .name("everup-output".into())
+            .spawn(move || reader.run())?;
         Ok(Self { pipes, wake, thread })
     }
 
@@ -158,7 +160,14 @@ impl Reader {
                 Ok(pipe) => {
                     let key = self.next;
                     self.next += 1;
-                    if epoll::add(&self.epoll, &pipe.read_end, EventData::new_u64(key), EventFlags::IN).is_ok() {
+                    if epoll::add(
+                        &self.epoll,
+                        &pipe.read_end,
+                        EventData::new_u64(key),
+                        EventFlags::IN,
+                    )
+                    .is_ok()
+                    {
                         self.pipes.insert(key, (pipe, Vec::new()));
                     }
                 }
@@ -178,7 +187,9 @@ impl Reader {
 
     /// Reads once. False when nothing is there now, or ever.
     fn read_once(&mut self, key: u64) -> bool {
-        let Some((pipe, rest)) = self.pipes.get_mut(&key) else { return false };
+        let Some((pipe, rest)) = self.pipes.get_mut(&key) else {
+            return false;
+        };
         match rustix::io::read(&pipe.read_end, &mut self.buffer) {
             Ok(0) => {
                 self.end(key);
@@ -198,7 +209,9 @@ impl Reader {
 
     /// The last line may have no newline.
     fn end(&mut self, key: u64) {
-        let Some((pipe, rest)) = self.pipes.remove(&key) else { return };
+        let Some((pipe, rest)) = self.pipes.remove(&key) else {
+            return;
+        };
         if !rest.is_empty() {
             self.sink.line(pipe.line(&rest, false));
         }
@@ -207,7 +220,13 @@ impl Reader {
 
 impl Pipe {
     fn line<'a>(&self, text: &'a [u8], partial: bool) -> Line<'a> {
-        Line { worker: self.worker, slot: self.slot, stream: self.stream, text, partial }
+        Line {
+            worker: self.worker,
+            slot: self.slot,
+            stream: self.stream,
+            text,
+            partial,
+        }
     }
 }
 
@@ -237,7 +256,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[derive(Debug, Default, Clone)]
-    struct Kept(Arc<Mutex<Vec<(Vec<u8>, bool)>>>);
+    struct Kept(Arc<Mutex<Lines>>);
+
+    type Lines = Vec<(Vec<u8>, bool)>;
 
     impl LineSink for Kept {
         fn line(&mut self, line: Line<'_>) {
@@ -246,11 +267,16 @@ mod tests {
         fn flush(&mut self) {}
     }
 
-    fn through(bytes: &[u8], step: usize) -> Vec<(Vec<u8>, bool)> {
+    fn through(bytes: &[u8], step: usize) -> Lines {
         let kept = Kept::default();
         let relay = Relay::start(Box::new(kept.clone())).unwrap();
         let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
-        relay.add(Pipe { worker: WorkerId(1), slot: Slot(0), stream: Stream::Out, read_end });
+        relay.add(Pipe {
+            worker: WorkerId(1),
+            slot: Slot(0),
+            stream: Stream::Out,
+            read_end,
+        });
         rustix::io::ioctl_fionbio(&write_end, false).unwrap();
         let mut writer = std::fs::File::from(write_end);
         for piece in bytes.chunks(step) {
@@ -258,8 +284,7 @@ mod tests {
         }
         drop(writer);
         relay.finish();
-        let lines = kept.0.lock().unwrap().clone();
-        lines
+        std::mem::take(&mut *kept.0.lock().unwrap())
     }
 
     #[test]
@@ -280,8 +305,10 @@ mod tests {
         let lines = through(&text, 10_000);
         assert!(lines.iter().all(|(line, _)| line.len() < 2 * MAX_LINE));
         assert!(lines[0].1 && !lines.last().unwrap().1);
-        let joined: Vec<u8> =
-            lines.iter().flat_map(|(line, partial)| line.iter().copied().chain((!partial).then_some(b'\n'))).collect();
+        let joined: Vec<u8> = lines
+            .iter()
+            .flat_map(|(line, partial)| line.iter().copied().chain((!partial).then_some(b'\n')))
+            .collect();
         assert_eq!(joined, text);
     }
 }

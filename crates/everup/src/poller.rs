@@ -66,7 +66,9 @@ const BATCH: usize = 128;
 
 impl Poller {
     pub(crate) fn new() -> Result<Self, Errno> {
-        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)? })
+        Ok(Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+        })
     }
 
     /// Reports readability, each time it is asked while there is something to read.
@@ -77,12 +79,21 @@ impl Poller {
     /// Reports readability once for each arrival. The listener is then read until nothing is left, or as far as
     /// is wanted, with no system call to switch the watching off and on.
     pub(crate) fn watch_arrivals(&self, descriptor: impl AsFd, key: Key) -> Result<(), Errno> {
-        epoll::add(&self.epoll, descriptor, key.to_data(), EventFlags::IN | EventFlags::ET)
+        epoll::add(
+            &self.epoll,
+            descriptor,
+            key.to_data(),
+            EventFlags::IN | EventFlags::ET,
+        )
     }
 
     /// Reports room to write as well, or no longer.
     pub(crate) fn watch_room(&self, descriptor: impl AsFd, key: Key, room: bool) -> Result<(), Errno> {
-        let flags = if room { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        let flags = if room {
+            EventFlags::IN | EventFlags::OUT
+        } else {
+            EventFlags::IN
+        };
         epoll::modify(&self.epoll, descriptor, key.to_data(), flags)
     }
 

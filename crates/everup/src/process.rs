@@ -39,7 +39,10 @@ impl Process {
 
     /// Reaps it. `None` while it lives.
     pub(crate) fn reap(&self) -> Option<ExitStatus> {
-        match waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+        match waitid(
+            WaitId::PidFd(self.pidfd.as_fd()),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        ) {
             Ok(status) => status.map(|status| decode(&status)),
             Err(_) => Some(ExitStatus::Unknown),
         }
@@ -47,7 +50,9 @@ impl Process {
 
     /// Sends a signal to it alone. A process that is gone already is no error.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
-        let Some(signal) = Signal::from_named_raw(signal) else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let Some(signal) = Signal::from_named_raw(signal) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
         match pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
@@ -72,13 +77,18 @@ impl Process {
 
     /// Kills those children of ours that were its descendants: orphans come to us, where we are their reaper.
     pub(crate) fn kill_orphans(&self, known: &BTreeSet<u32>) {
-        if own_children().iter().any(|pid| !known.contains(pid) && self.marked(*pid)) {
+        if own_children()
+            .iter()
+            .any(|pid| !known.contains(pid) && self.marked(*pid))
+        {
             self.kill_tree();
         }
     }
 
     fn kill_member(&self, pid: u32) {
-        let Ok(pidfd) = as_pid(pid).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)) else { return };
+        let Ok(pidfd) = as_pid(pid).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)) else {
+            return;
+        };
         // The pid may have changed hands before the pidfd was made; it cannot now.
         if self.family().contains(&pid) {
             pidfd_send_signal(&pidfd, Signal::KILL).ok();
@@ -110,9 +120,13 @@ impl Process {
     }
 
     fn marked(&self, pid: u32) -> bool {
-        let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
+        let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else {
+            return false;
+        };
         let entry = format!("{MARK}={}", self.mark);
-        environment.split(|&byte| byte == 0).any(|variable| variable == entry.as_bytes())
+        environment
+            .split(|&byte| byte == 0)
+            .any(|variable| variable == entry.as_bytes())
     }
 }
 
@@ -129,9 +143,19 @@ pub(crate) fn reap_strangers(known: &BTreeSet<u32>) {
 }
 
 fn own_children() -> Vec<u32> {
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
-    let lists = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    let lists = threads
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
 }
 
 struct Seen {
@@ -142,8 +166,13 @@ struct Seen {
 }
 
 fn processes() -> Vec<Seen> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| read_stat(&entry.file_name())).collect()
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| read_stat(&entry.file_name()))
+        .collect()
 }
 
 /// `man 5 proc_pid_stat`: `pid (comm) state ppid pgrp session …`, where comm may hold anything.
@@ -156,13 +185,21 @@ fn read_stat(pid: &OsStr) -> Option<Seen> {
     let zombie = matches!(fields.next()?, "Z" | "X");
     let parent = fields.next()?.parse().ok()?;
     let session = fields.nth(1)?.parse().ok()?;
-    Some(Seen { pid, parent, session, zombie })
+    Some(Seen {
+        pid,
+        parent,
+        session,
+        zombie,
+    })
 }
 
 fn decode(status: &WaitIdStatus) -> ExitStatus {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => ExitStatus::Code(code),
-        (None, Some(signal)) => ExitStatus::Signal { signal, core: status.dumped() },
+        (None, Some(signal)) => ExitStatus::Signal {
+            signal,
+            core: status.dumped(),
+        },
         (None, None) => ExitStatus::Unknown,
     }
 }

@@ -63,7 +63,9 @@ impl Spec {
     pub fn new(program: impl Into<PathBuf>) -> Self {
         let program = program.into();
         Self {
-            name: program.file_stem().map_or_else(|| "app".into(), |stem| stem.to_string_lossy().into_owned()),
+            name: program
+                .file_stem()
+                .map_or_else(|| "app".into(), |stem| stem.to_string_lossy().into_owned()),
             program,
             args: Vec::new(),
             cwd: None,
@@ -154,7 +156,10 @@ pub struct StopPlan {
 
 impl Default for StopPlan {
     fn default() -> Self {
-        Self { ask: Ask::Disconnect, kill_timeout: Duration::from_secs(5) }
+        Self {
+            ask: Ask::Disconnect,
+            kill_timeout: Duration::from_secs(5),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `everup run`: a cluster in the foreground, until it is stopped or fails.
 
 use crate::args::RunArgs;
-use crate::error::Error;
+use crate::error::CliError;
 use crate::events::{Reporter, Start};
 use crate::exit::Exit;
 use crate::output::{Console, Prefixed};
@@ -37,7 +37,7 @@ pub(crate) fn run(args: RunArgs, console: &Console, signals: Signals) -> Exit {
     }
 }
 
-fn fail(reporter: &Reporter, error: &Error) -> Exit {
+fn fail(reporter: &Reporter, error: &CliError) -> Exit {
     reporter.fatal(error);
     error.exit()
 }
@@ -52,7 +52,7 @@ fn supervise(
     console: &Console,
     reporter: &Shared,
     signals: Signals,
-) -> Result<Exit, Error> {
+) -> Result<Exit, CliError> {
     let Plan {
         mut spec,
         cpus,
@@ -72,7 +72,7 @@ fn supervise(
     let (cluster, events) = Cluster::start(spec).map_err(start_error)?;
     let cluster = Arc::new(cluster);
     signals::watch(signals, Arc::downgrade(&cluster), Arc::clone(reporter)).map_err(|source| {
-        Error::System {
+        CliError::System {
             what: "thread for signals".into(),
             source,
         }
@@ -86,12 +86,12 @@ fn supervise(
             .map_or(Ok(Exit::Unexpected), |error| Err(error.into())),
         Some(Outcome::Stopped) => Ok(Exit::Ok),
         Some(Outcome::Killed { .. }) => Ok(Exit::Killed),
-        Some(Outcome::Failed { status }) => Err(Error::Failed {
+        Some(Outcome::Failed { status }) => Err(CliError::Failed {
             app,
             status,
             bind: lock(reporter).bind_failure(),
         }),
-        _ => Err(Error::NoOutcome),
+        _ => Err(CliError::NoOutcome),
     }
 }
 
@@ -122,7 +122,7 @@ fn follow(cluster: &Cluster, mut events: Events, mut pid_file: Option<PidFile>, 
                 // The app serves; that is worth more than the file.
                 Err(error) => lock(reporter).event(&Event::Error {
                     worker: None,
-                    what: Error::from(error).message(),
+                    what: CliError::from(error).message(),
                 }),
             }
         }
@@ -137,22 +137,22 @@ fn follow(cluster: &Cluster, mut events: Events, mut pid_file: Option<PidFile>, 
     ended
 }
 
-fn start_error(error: StartError) -> Error {
+fn start_error(error: StartError) -> CliError {
     match error {
         StartError::Bind { address, source } => {
             let taken = source.kind() == std::io::ErrorKind::AddrInUse;
             let owner = taken.then(|| port_owner::find(&address)).flatten();
-            Error::Bind {
+            CliError::Bind {
                 address,
                 owner,
                 source,
             }
         }
-        StartError::System { what, source } => Error::System {
+        StartError::System { what, source } => CliError::System {
             what: what.into(),
             source,
         },
-        other => Error::System {
+        other => CliError::System {
             what: other.to_string(),
             source: std::io::ErrorKind::Other.into(),
         },

@@ -163,74 +163,33 @@ mod tests {
         events.iter().filter_map(|e| event(e, &workers)).collect()
     }
 
+    const WORKER: WorkerId = WorkerId(2);
+    const SLOT: Slot = Slot(1);
+
     #[test]
-    fn a_worker_from_fork_to_exit() {
-        let worker = WorkerId(2);
+    fn a_worker_that_starts() {
         let address = Address::Tcp("0.0.0.0:3000".parse().unwrap());
-        let second = Duration::from_secs(1);
-        let exit = |status, reason, voluntary| Event::Exit {
-            worker,
-            slot: Slot(1),
-            pid: 123,
-            status,
-            reason,
-            voluntary,
-            uptime: Duration::from_millis(3_200),
-        };
-        let killed = ExitStatus::Signal {
-            signal: 9,
-            core: false,
+        let ready = |basis| Event::Ready {
+            worker: WORKER,
+            basis,
+            after: Duration::from_secs(1),
         };
         let told = lines(&[
             Event::Fork {
-                worker,
-                slot: Slot(1),
+                worker: WORKER,
+                slot: SLOT,
                 pid: 123,
             },
-            Event::Online { worker },
-            Event::Listening { worker, address },
-            Event::Ready {
-                worker,
-                basis: ReadyBasis::Listening,
-                after: second,
+            Event::Online { worker: WORKER },
+            Event::Listening {
+                worker: WORKER,
+                address,
             },
-            Event::Ready {
-                worker,
-                basis: ReadyBasis::Uptime,
-                after: second,
-            },
+            ready(ReadyBasis::Listening),
+            ready(ReadyBasis::Message),
+            ready(ReadyBasis::Uptime),
+            Event::AllReady { workers: 1 },
             Event::AllReady { workers: 4 },
-            Event::Disconnect { worker },
-            exit(ExitStatus::Code(1), ExitReason::Own, false),
-            exit(ExitStatus::Code(0), ExitReason::Own, true),
-            exit(killed, ExitReason::KillTimeout, true),
-            Event::Respawn {
-                slot: Slot(1),
-                delay: Duration::ZERO,
-                failures: 0,
-            },
-            Event::Respawn {
-                slot: Slot(1),
-                delay: Duration::from_millis(200),
-                failures: 3,
-            },
-            Event::Message {
-                worker,
-                message: "{}".into(),
-            },
-            Event::Error {
-                worker: Some(worker),
-                what: "something odd".into(),
-            },
-            Event::Error {
-                worker: Some(WorkerId(9)),
-                what: "gone".into(),
-            },
-            Event::Stopping,
-            Event::Stopped {
-                outcome: Outcome::Killed { workers: 1 },
-            },
-            Event::Skipped { events: 5 },
         ]);
         assert_eq!(
             told,
@@ -238,18 +197,110 @@ mod tests {
                 "worker 2 (pid 123) started in slot 1",
                 "worker 2 (pid 123) online",
                 "worker 2 (pid 123) listening on 0.0.0.0:3000",
+                "worker 2 (pid 123) ready after 1.0 s, as it says",
                 "worker 2 (pid 123) ready after 1.0 s, as it stays up and asks for no address",
+                "the worker is ready",
                 "all 4 workers are ready",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_worker_that_ends() {
+        let exit = |status, reason, voluntary| {
+            let uptime = Duration::from_millis(3_200);
+            Event::Exit {
+                worker: WORKER,
+                slot: SLOT,
+                pid: 123,
+                status,
+                reason,
+                voluntary,
+                uptime,
+            }
+        };
+        let killed = ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        };
+        let told = lines(&[
+            Event::Disconnect { worker: WORKER },
+            exit(ExitStatus::Code(1), ExitReason::Own, false),
+            exit(ExitStatus::Code(0), ExitReason::Own, true),
+            exit(ExitStatus::Code(0), ExitReason::Stopped, true),
+            exit(killed, ExitReason::KillTimeout, true),
+            exit(killed, ExitReason::ListenTimeout, false),
+            exit(killed, ExitReason::Protocol, false),
+            exit(ExitStatus::Unknown, ExitReason::SpawnFailed, false),
+            Event::Respawn {
+                slot: SLOT,
+                delay: Duration::ZERO,
+                failures: 0,
+            },
+            Event::Respawn {
+                slot: SLOT,
+                delay: Duration::from_millis(200),
+                failures: 3,
+            },
+        ]);
+        assert_eq!(
+            told,
+            [
                 "worker 2 (pid 123) disconnected",
                 "worker 2 (pid 123) died with code 1 after 3.2 s",
                 "worker 2 (pid 123) left with code 0 after 3.2 s",
+                "worker 2 (pid 123) stopped with code 0 after 3.2 s",
                 "worker 2 (pid 123) killed after 3.2 s: it did not stop within the kill timeout",
+                "worker 2 (pid 123) killed after 3.2 s: it did not listen within the limit",
+                "worker 2 (pid 123) killed after 3.2 s: it broke the channel's protocol",
+                "worker 2 (pid 123) could not be started",
                 "slot 1 gets a new worker now",
                 "slot 1 gets a new worker in 200 ms: 3 early deaths in a row",
+            ]
+        );
+    }
+
+    #[test]
+    fn all_else() {
+        let told = lines(&[
+            Event::Message {
+                worker: WORKER,
+                message: "{}".into(),
+            },
+            Event::Error {
+                worker: Some(WORKER),
+                what: "something odd".into(),
+            },
+            Event::Error {
+                worker: Some(WorkerId(9)),
+                what: "gone".into(),
+            },
+            Event::Error {
+                worker: None,
+                what: "trouble".into(),
+            },
+            Event::Stopping,
+            Event::Stopped {
+                outcome: Outcome::Stopped,
+            },
+            Event::Stopped {
+                outcome: Outcome::Killed { workers: 1 },
+            },
+            Event::Stopped {
+                outcome: Outcome::Failed { status: None },
+            },
+            Event::Skipped { events: 5 },
+        ]);
+        assert_eq!(
+            told,
+            [
                 "worker 2 (pid 123): something odd",
                 "worker 9: gone",
+                "trouble",
                 "stopping",
+                "stopped",
                 "stopped; 1 worker had to be killed",
+                "gave up",
                 "5 events not shown: this output is read too slowly",
             ]
         );

@@ -3,7 +3,7 @@
 
 use super::{Known, Start};
 use crate::duration::millis;
-use crate::error::{BindFailure, Error};
+use crate::error::{BindFailure, CliError};
 use everup::{
     Address, Event, ExitReason, ExitStatus, HandleKind, Outcome, ReadyBasis, WorkerId, signal_name,
 };
@@ -118,7 +118,7 @@ pub(super) fn bind_failed(worker: WorkerId, known: Option<&Known>, failure: &Bin
     of_worker("bind_failed", worker, known, &fields)
 }
 
-pub(super) fn fatal(error: &Error) -> Object {
+pub(super) fn fatal(error: &CliError) -> Object {
     let mut fields = vec![
         ("code", error.exit().code().into()),
         ("message", error.message().into()),

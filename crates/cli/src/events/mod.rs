@@ -8,7 +8,7 @@ mod time;
 
 use crate::args::EventFormat;
 use crate::cpus::Cpus;
-use crate::error::{BindFailure, Error};
+use crate::error::{BindFailure, CliError};
 use crate::output::{Console, paint};
 use crate::port_owner;
 use everup::{Channel, Event, Policy, Slot, Spec, WorkerId};
@@ -159,7 +159,7 @@ impl Reporter {
     }
 
     /// The error that ends us. Text even with `--events none`: silence would be a riddle.
-    pub(crate) fn fatal(&self, error: &Error) {
+    pub(crate) fn fatal(&self, error: &CliError) {
         match self.format {
             EventFormat::Human | EventFormat::None => print_error(&self.console, error),
             EventFormat::Json => self.json(json::fatal(error)),
@@ -197,7 +197,7 @@ impl Reporter {
 }
 
 /// An error as text, with its hint.
-fn print_error(console: &Console, error: &Error) {
+fn print_error(console: &Console, error: &CliError) {
     let (label, hint_label) = if console.colour() {
         (paint(31, "error:"), paint(36, "hint:"))
     } else {

@@ -270,7 +270,6 @@ fn interpreters() {
             "tsx app.ts",
             "write `everup run app.ts --node-args \"--import tsx\"`"
         )
-        .replace("tsx app.ts`", "tsx app.ts`")
     );
 
     let direct = |script: &str| {

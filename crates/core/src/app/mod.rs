@@ -315,11 +315,17 @@ impl App {
             Input::Exited { worker, status } => self.exited(now, worker, status, out),
             Input::Bound { endpoint, result } => self.bound(now, endpoint, result, out),
             Input::Connection { endpoint, connection } => {
-                self.dispatcher.arrived(now, endpoint, connection, &mut self.placements);
+                self.dispatcher
+                    .arrived(now, endpoint, connection, &mut self.placements);
                 self.place(out);
             }
-            Input::Looked { worker, connection, untouched } => {
-                self.dispatcher.looked(now, worker, connection, untouched, &mut self.placements);
+            Input::Looked {
+                worker,
+                connection,
+                untouched,
+            } => {
+                self.dispatcher
+                    .looked(now, worker, connection, untouched, &mut self.placements);
                 self.place(out);
             }
             Input::AcceptFailed { endpoint, why } => {
@@ -365,7 +371,9 @@ impl App {
 
     /// The workers that have not exited, by id, with the connections each has taken.
     pub fn workers(&self) -> impl Iterator<Item = (&Worker, u64)> {
-        self.workers.values().map(|worker| (worker, self.dispatcher.accepted(worker.id)))
+        self.workers
+            .values()
+            .map(|worker| (worker, self.dispatcher.accepted(worker.id)))
     }
 
     fn start(&mut self, now: Time, out: &mut Vec<Action>) {
@@ -385,8 +393,12 @@ impl App {
     }
 
     fn tick(&mut self, now: Time, out: &mut Vec<Action>) {
-        let ids: Vec<WorkerId> =
-            self.workers.values().filter(|w| w.next_deadline().is_some_and(|at| at <= now)).map(|w| w.id).collect();
+        let ids: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|w| w.next_deadline().is_some_and(|at| at <= now))
+            .map(|w| w.id)
+            .collect();
         for id in ids {
             self.with_worker(now, id, out, |worker, steps| worker.tick(now, steps));
         }
@@ -401,19 +413,30 @@ impl App {
     }
 
     fn spawned(&mut self, worker: WorkerId, pid: u32, out: &mut Vec<Action>) {
-        let Some(known) = self.workers.get_mut(&worker) else { return };
+        let Some(known) = self.workers.get_mut(&worker) else {
+            return;
+        };
         known.pid = pid;
-        out.push(Action::Notice(Notice::Fork { worker, slot: known.slot, pid }));
+        out.push(Action::Notice(Notice::Fork {
+            worker,
+            slot: known.slot,
+            pid,
+        }));
         if self.all_ready {
             self.all_ready = false;
         }
     }
 
     fn spawn_failed(&mut self, now: Time, worker: WorkerId, why: String, out: &mut Vec<Action>) {
-        let Some(mut failed) = self.workers.remove(&worker) else { return };
+        let Some(mut failed) = self.workers.remove(&worker) else {
+            return;
+        };
         failed.exit = Some(ExitStatus::Unknown);
         let what = format!("start worker {worker}: {why}");
-        out.push(Action::Notice(Notice::Error { worker: Some(worker), what }));
+        out.push(Action::Notice(Notice::Error {
+            worker: Some(worker),
+            what,
+        }));
         self.replace(now, &failed, out);
     }
 
@@ -421,7 +444,8 @@ impl App {
         match event {
             // The two that come once per connection first.
             Event::Answer { connection, accepted } => {
-                self.dispatcher.answered(now, worker, connection, accepted, &mut self.placements);
+                self.dispatcher
+                    .answered(now, worker, connection, accepted, &mut self.placements);
                 self.place(out);
             }
             Event::Delivered(token) => self.delivered(worker, token),
@@ -433,7 +457,9 @@ impl App {
                 }
             }
             Event::Query(query) => {
-                let Some(known) = self.workers.get_mut(&worker) else { return };
+                let Some(known) = self.workers.get_mut(&worker) else {
+                    return;
+                };
                 if known.in_service() {
                     known.asked();
                     self.endpoints.asked(worker, query, &mut self.effects);
@@ -470,14 +496,20 @@ impl App {
     }
 
     fn delivered(&mut self, worker: WorkerId, token: Token) {
-        self.retries.retain(|retry| retry.worker != worker || !retry.is_about(token));
+        self.retries
+            .retain(|retry| retry.worker != worker || !retry.is_about(token));
     }
 
     fn undelivered(&mut self, now: Time, worker: WorkerId, token: Token, out: &mut Vec<Action>) {
-        match self.retries.iter_mut().find(|retry| retry.worker == worker && retry.is_about(token)) {
+        match self
+            .retries
+            .iter_mut()
+            .find(|retry| retry.worker == worker && retry.is_about(token))
+        {
             Some(retry) => retry.at = Some(now + RESEND),
             None => {
-                self.dispatcher.undelivered(now, worker, token, &mut self.placements);
+                self.dispatcher
+                    .undelivered(now, worker, token, &mut self.placements);
                 self.place(out);
             }
         }
@@ -493,13 +525,20 @@ impl App {
     }
 
     fn garbled(&mut self, now: Time, worker: WorkerId, what: String, out: &mut Vec<Action>) {
-        out.push(Action::Notice(Notice::Error { worker: Some(worker), what }));
+        out.push(Action::Notice(Notice::Error {
+            worker: Some(worker),
+            what,
+        }));
         self.out_of_rotation(worker);
-        self.with_worker(now, worker, out, |worker, steps| worker.kill(now, ExitReason::Protocol, steps));
+        self.with_worker(now, worker, out, |worker, steps| {
+            worker.kill(now, ExitReason::Protocol, steps)
+        });
     }
 
     fn channel_closed(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>) {
-        let Some(known) = self.workers.get_mut(&worker).filter(|known| known.connected) else { return };
+        let Some(known) = self.workers.get_mut(&worker).filter(|known| known.connected) else {
+            return;
+        };
         let restarts = matches!(self.config.restart, RestartPolicy::Always(_));
         known.channel_closed(now, restarts.then_some(self.config.kill_timeout));
         out.push(Action::Notice(Notice::Disconnect { worker }));
@@ -510,10 +549,13 @@ impl App {
 
     fn exited(&mut self, now: Time, worker: WorkerId, status: ExitStatus, out: &mut Vec<Action>) {
         self.channel_closed(now, worker, out);
-        let Some(mut dead) = self.workers.remove(&worker) else { return };
+        let Some(mut dead) = self.workers.remove(&worker) else {
+            return;
+        };
         dead.exit = Some(status);
         self.last_status = Some(status);
-        self.killed += u32::from(dead.reason() == ExitReason::KillTimeout || dead.reason() == ExitReason::Killed);
+        self.killed +=
+            u32::from(dead.reason() == ExitReason::KillTimeout || dead.reason() == ExitReason::Killed);
         out.push(Action::Notice(Notice::Exit {
             worker,
             slot: dead.slot,
@@ -528,8 +570,10 @@ impl App {
 
     /// What follows from the end of a worker.
     fn replace(&mut self, now: Time, dead: &Worker, out: &mut Vec<Action>) {
-                let budget = match &self.config.restart {
-            RestartPolicy::Always(budget) if self.phase == Phase::Running && !dead.retired() => budget.clone(),
+        let budget = match &self.config.restart {
+            RestartPolicy::Always(budget) if self.phase == Phase::Running && !dead.retired() => {
+                budget.clone()
+            }
             RestartPolicy::Always(_) | RestartPolicy::Never => {
                 self.slots.retire(dead.slot, dead.id);
                 return self.end_if_over(out);
@@ -537,9 +581,18 @@ impl App {
         };
         let (delay, failures) = self.slots.died(now, dead.slot, dead.was_ready(), &budget);
         if self.workers.is_empty() && self.slots.all_spent(&budget) {
-            return self.finish(Outcome::Failed { status: self.last_status }, out);
+            return self.finish(
+                Outcome::Failed {
+                    status: self.last_status,
+                },
+                out,
+            );
         }
-        out.push(Action::Notice(Notice::Respawn { slot: dead.slot, delay, failures }));
+        out.push(Action::Notice(Notice::Respawn {
+            slot: dead.slot,
+            delay,
+            failures,
+        }));
         if delay.is_zero() {
             self.spawn(now, dead.slot, out);
         } else {
@@ -577,7 +630,9 @@ impl App {
     fn stop_now(&mut self, now: Time, out: &mut Vec<Action>) {
         self.begin_stop(out);
         for id in self.ids() {
-            self.with_worker(now, id, out, |worker, steps| worker.kill(now, ExitReason::Killed, steps));
+            self.with_worker(now, id, out, |worker, steps| {
+                worker.kill(now, ExitReason::Killed, steps)
+            });
         }
         self.end_if_over(out);
     }
@@ -624,7 +679,9 @@ impl App {
         out: &mut Vec<Action>,
         feed: impl FnOnce(&mut Worker, &mut Vec<Step>),
     ) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
         let mut steps = std::mem::take(&mut self.steps);
         feed(worker, &mut steps);
         for step in steps.drain(..) {
@@ -640,10 +697,20 @@ impl App {
     }
 
     fn became_ready(&mut self, now: Time, id: WorkerId, basis: ReadyBasis, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else { return };
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
         self.slots.became_ready(worker.slot);
-        out.push(Action::Notice(Notice::Ready { worker: id, basis, after: now.since(worker.forked) }));
-        let ready = self.workers.values().filter(|worker| worker.state() == State::Online).count();
+        out.push(Action::Notice(Notice::Ready {
+            worker: id,
+            basis,
+            after: now.since(worker.forked),
+        }));
+        let ready = self
+            .workers
+            .values()
+            .filter(|worker| worker.state() == State::Online)
+            .count();
         if !self.all_ready && ready == self.slots.count() && self.phase == Phase::Running {
             self.all_ready = true;
             let workers = u32::try_from(ready).unwrap_or(u32::MAX);
@@ -665,8 +732,16 @@ impl App {
                     self.dispatcher.close(endpoint, &mut self.placements);
                     out.push(Action::Unbind { endpoint });
                 }
-                Effect::Failed { worker, address, errno } => {
-                    out.push(Action::Notice(Notice::BindFailed { worker, address, errno: -errno }));
+                Effect::Failed {
+                    worker,
+                    address,
+                    errno,
+                } => {
+                    out.push(Action::Notice(Notice::BindFailed {
+                        worker,
+                        address,
+                        errno: -errno,
+                    }));
                 }
             }
         }
@@ -676,7 +751,12 @@ impl App {
 
     fn reply(&mut self, worker: WorkerId, seq: u64, reply: Reply, out: &mut Vec<Action>) {
         if matches!(reply, Reply::Shared { .. }) {
-            self.retries.push(Retry { worker, seq, reply: reply.clone(), at: None });
+            self.retries.push(Retry {
+                worker,
+                seq,
+                reply: reply.clone(),
+                at: None,
+            });
         }
         out.push(Action::Reply { worker, seq, reply });
     }
@@ -684,9 +764,15 @@ impl App {
     fn place(&mut self, out: &mut Vec<Action>) {
         for placement in self.placements.drain(..) {
             out.push(match placement {
-                Placement::HandOver { worker, connection, endpoint } => {
-                    Action::HandOver { worker, connection, endpoint }
-                }
+                Placement::HandOver {
+                    worker,
+                    connection,
+                    endpoint,
+                } => Action::HandOver {
+                    worker,
+                    connection,
+                    endpoint,
+                },
                 Placement::Release { connection } => Action::Release { connection },
                 Placement::Look { worker, connection } => Action::Look { worker, connection },
             });

@@ -13,12 +13,29 @@ use std::time::Duration;
 #[derive(Debug)]
 #[expect(missing_docs, reason = "everup::Event, which this becomes, has the docs")]
 pub enum Notice {
-    Fork { worker: WorkerId, slot: Slot, pid: u32 },
-    Online { worker: WorkerId },
-    Listening { worker: WorkerId, address: Address },
-    Ready { worker: WorkerId, basis: ReadyBasis, after: Duration },
-    AllReady { workers: u32 },
-    Disconnect { worker: WorkerId },
+    Fork {
+        worker: WorkerId,
+        slot: Slot,
+        pid: u32,
+    },
+    Online {
+        worker: WorkerId,
+    },
+    Listening {
+        worker: WorkerId,
+        address: Address,
+    },
+    Ready {
+        worker: WorkerId,
+        basis: ReadyBasis,
+        after: Duration,
+    },
+    AllReady {
+        workers: u32,
+    },
+    Disconnect {
+        worker: WorkerId,
+    },
     Exit {
         worker: WorkerId,
         slot: Slot,
@@ -28,12 +45,28 @@ pub enum Notice {
         voluntary: bool,
         uptime: Duration,
     },
-    Respawn { slot: Slot, delay: Duration, failures: u32 },
-    Message { worker: WorkerId, message: Box<RawValue> },
-    BindFailed { worker: WorkerId, address: String, errno: i32 },
-    Error { worker: Option<WorkerId>, what: String },
+    Respawn {
+        slot: Slot,
+        delay: Duration,
+        failures: u32,
+    },
+    Message {
+        worker: WorkerId,
+        message: Box<RawValue>,
+    },
+    BindFailed {
+        worker: WorkerId,
+        address: String,
+        errno: i32,
+    },
+    Error {
+        worker: Option<WorkerId>,
+        what: String,
+    },
     Stopping,
-    Stopped { outcome: Outcome },
+    Stopped {
+        outcome: Outcome,
+    },
 }
 
 /// How a cluster ended.
@@ -75,10 +108,15 @@ impl Address {
     #[must_use]
     pub fn of(listening: &Listening, name: Option<&Sockname>) -> Self {
         let port = listening.port.unwrap_or(0);
-        let said = || name.map(|name| name.address.clone()).or_else(|| listening.address.clone());
+        let said = || {
+            name.map(|name| name.address.clone())
+                .or_else(|| listening.address.clone())
+        };
         let ip = |unspecified: &str| {
             let text = said().unwrap_or_else(|| unspecified.to_owned());
-            text.parse().map(|ip| SocketAddr::new(ip, port)).map_err(|_| format!("{text}:{port}"))
+            text.parse()
+                .map(|ip| SocketAddr::new(ip, port))
+                .map_err(|_| format!("{text}:{port}"))
         };
         match listening.address_type {
             AddressType::Tcp4 => ip("0.0.0.0").map_or_else(Self::Other, Self::Tcp),

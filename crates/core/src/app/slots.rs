@@ -21,7 +21,9 @@ struct Place {
 
 impl Slots {
     pub(super) fn new(count: u32) -> Self {
-        Self { all: (0..count).map(|n| (Slot(n), Place::default())).collect() }
+        Self {
+            all: (0..count).map(|n| (Slot(n), Place::default())).collect(),
+        }
     }
 
     pub(super) fn all(&self) -> Vec<Slot> {
@@ -34,7 +36,10 @@ impl Slots {
 
     /// A new place, with the lowest number that is free.
     pub(super) fn add(&mut self) -> Slot {
-        let free = (0..).map(Slot).find(|slot| !self.all.contains_key(slot)).unwrap_or(Slot(u32::MAX));
+        let free = (0..)
+            .map(Slot)
+            .find(|slot| !self.all.contains_key(slot))
+            .unwrap_or(Slot(u32::MAX));
         self.all.insert(free, Place::default());
         free
     }
@@ -72,7 +77,11 @@ impl Slots {
 
     /// A place goes with its worker.
     pub(super) fn retire(&mut self, slot: Slot, worker: WorkerId) {
-        if self.all.get(&slot).is_some_and(|place| place.worker == Some(worker)) {
+        if self
+            .all
+            .get(&slot)
+            .is_some_and(|place| place.worker == Some(worker))
+        {
             self.all.remove(&slot);
         }
     }
@@ -91,7 +100,11 @@ impl Slots {
 
     pub(super) fn due(&self, now: Time) -> Vec<Slot> {
         let due = |place: &Place| place.respawn_at.is_some_and(|at| at <= now);
-        self.all.iter().filter(|(_, place)| due(place)).map(|(&slot, _)| slot).collect()
+        self.all
+            .iter()
+            .filter(|(_, place)| due(place))
+            .map(|(&slot, _)| slot)
+            .collect()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {

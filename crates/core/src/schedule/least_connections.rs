@@ -16,7 +16,9 @@ pub struct LeastConnections {
 impl LeastConnections {
     pub(super) fn pick(&mut self, candidates: impl Iterator<Item = Candidate>) -> Option<WorkerId> {
         let last = |worker| self.last_turn.get(&worker).copied().unwrap_or(0);
-        let chosen = candidates.min_by_key(|c| (c.in_flight, last(c.worker), c.worker))?.worker;
+        let chosen = candidates
+            .min_by_key(|c| (c.in_flight, last(c.worker), c.worker))?
+            .worker;
         self.turn += 1;
         self.last_turn.insert(chosen, self.turn);
         Some(chosen)
@@ -32,7 +34,10 @@ mod tests {
     use super::*;
 
     fn pick(policy: &mut LeastConnections, load: &[(u32, usize)]) -> Option<u32> {
-        let candidates = load.iter().map(|&(id, in_flight)| Candidate { worker: WorkerId(id), in_flight });
+        let candidates = load.iter().map(|&(id, in_flight)| Candidate {
+            worker: WorkerId(id),
+            in_flight,
+        });
         policy.pick(candidates).map(|w| w.0)
     }
 

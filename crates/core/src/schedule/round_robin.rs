@@ -26,7 +26,9 @@ impl RoundRobin {
             Some(&had) => had.max(oldest_credit),
             None => self.most.saturating_sub(1),
         };
-        let (turns, worker) = candidates.map(|c| (turns_of(&self.turns, c.worker), c.worker)).min()?;
+        let (turns, worker) = candidates
+            .map(|c| (turns_of(&self.turns, c.worker), c.worker))
+            .min()?;
         self.turns.insert(worker, turns + 1);
         self.most = self.most.max(turns + 1);
         Some(worker)
@@ -42,13 +44,19 @@ mod tests {
     use super::*;
 
     fn candidates(ids: &[u32]) -> impl Iterator<Item = Candidate> {
-        ids.iter().map(|&id| Candidate { worker: WorkerId(id), in_flight: 0 })
+        ids.iter().map(|&id| Candidate {
+            worker: WorkerId(id),
+            in_flight: 0,
+        })
     }
 
     #[test]
     fn goes_round() {
         let mut policy = RoundRobin::default();
-        let order: Vec<_> = (0..7).filter_map(|_| policy.pick(candidates(&[1, 2, 3]))).map(|w| w.0).collect();
+        let order: Vec<_> = (0..7)
+            .filter_map(|_| policy.pick(candidates(&[1, 2, 3])))
+            .map(|w| w.0)
+            .collect();
         assert_eq!(order, [1, 2, 3, 1, 2, 3, 1]);
     }
 
@@ -61,7 +69,10 @@ mod tests {
         for _ in 0..100 {
             policy.pick(candidates(&[1]));
         }
-        let next: Vec<_> = (0..84).filter_map(|_| policy.pick(candidates(&[1, 2]))).map(|w| w.0).collect();
+        let next: Vec<_> = (0..84)
+            .filter_map(|_| policy.pick(candidates(&[1, 2])))
+            .map(|w| w.0)
+            .collect();
         assert_eq!(next[..64], [2; 64]);
         let ones = next[64..].iter().filter(|&&w| w == 1).count();
         assert_eq!(ones, 10, "{next:?}");
@@ -73,7 +84,10 @@ mod tests {
         for _ in 0..1000 {
             policy.pick(candidates(&[1, 2]));
         }
-        let next: Vec<_> = (0..6).filter_map(|_| policy.pick(candidates(&[1, 2, 3]))).map(|w| w.0).collect();
+        let next: Vec<_> = (0..6)
+            .filter_map(|_| policy.pick(candidates(&[1, 2, 3])))
+            .map(|w| w.0)
+            .collect();
         assert!(next.iter().filter(|&&w| w == 3).count() <= 3, "{next:?}");
     }
 

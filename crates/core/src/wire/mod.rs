@@ -24,5 +24,7 @@ mod outbox;
 pub mod session;
 mod v8;
 
-pub use message::{AddressType, Event, HandleKind, Listening, Query, Reply, Serialization, SharedKind, Sockname};
+pub use message::{
+    AddressType, Event, HandleKind, Listening, Query, Reply, Serialization, SharedKind, Sockname,
+};
 pub use session::{Session, Settings, Transmit, WireError};

@@ -22,7 +22,12 @@ fn seconds(n: u64) -> Duration {
 
 fn exit_of(sim: &Sim, worker: u32) -> (ExitReason, bool) {
     let exit = sim.notices.iter().find_map(|notice| match notice {
-        Notice::Exit { worker: who, reason, voluntary, .. } if who.0 == worker => Some((*reason, *voluntary)),
+        Notice::Exit {
+            worker: who,
+            reason,
+            voluntary,
+            ..
+        } if who.0 == worker => Some((*reason, *voluntary)),
         _ => None,
     });
     exit.expect("it has not exited")
@@ -60,7 +65,13 @@ fn what_a_dead_worker_did_not_answer_goes_to_another() {
     sim.boot_all();
     sim.connect(2);
     assert_eq!(sim.alive[&ONE].in_flight.len(), 1);
-    sim.die(ONE, ExitStatus::Signal { signal: 9, core: false });
+    sim.die(
+        ONE,
+        ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        },
+    );
     sim.answer(WorkerId(2), true);
     sim.answer(WorkerId(2), true);
     sim.wait(seconds(1));
@@ -80,7 +91,11 @@ fn workers_that_die_before_they_are_ready_spend_the_budget() {
         sim.wait(seconds(1));
     }
     assert_eq!(sim.outcome, Some(Outcome::Failed { status: Some(CRASH) }));
-    assert_eq!(sim.count(|n| matches!(n, Notice::Exit { .. })), 10, "five for each slot");
+    assert_eq!(
+        sim.count(|n| matches!(n, Notice::Exit { .. })),
+        10,
+        "five for each slot"
+    );
 }
 
 #[test]
@@ -102,7 +117,10 @@ fn a_program_that_cannot_be_started_fails_in_the_end() {
     let mut sim = Sim::new(config(1));
     while let (Some(worker), None) = (sim.ids().first().copied(), sim.outcome) {
         sim.alive.clear();
-        sim.feed(Input::SpawnFailed { worker, why: "no such file".into() });
+        sim.feed(Input::SpawnFailed {
+            worker,
+            why: "no such file".into(),
+        });
         sim.wait(seconds(1));
     }
     assert!(matches!(sim.outcome, Some(Outcome::Failed { .. })));
@@ -118,7 +136,13 @@ fn stop_asks_then_signals_then_kills() {
     assert_eq!(sim.said(1).last(), Some(&"SIGTERM"));
     sim.wait(seconds(1));
     assert_eq!(sim.said(1).last(), Some(&"SIGKILL"));
-    sim.die(ONE, ExitStatus::Signal { signal: 9, core: false });
+    sim.die(
+        ONE,
+        ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        },
+    );
     assert_eq!(exit_of(&sim, 1), (ExitReason::KillTimeout, true));
     assert_eq!(sim.outcome, Some(Outcome::Killed { workers: 1 }));
 }
@@ -134,7 +158,13 @@ fn a_worker_that_has_drained_but_stays_is_signalled_soon() {
     sim.feed(Input::ChannelClosed { worker: ONE });
     sim.wait(Duration::from_millis(300));
     assert_eq!(sim.said(1).last(), Some(&"SIGTERM"));
-    sim.die(ONE, ExitStatus::Signal { signal: 15, core: false });
+    sim.die(
+        ONE,
+        ExitStatus::Signal {
+            signal: 15,
+            core: false,
+        },
+    );
     assert_eq!(exit_of(&sim, 1).0, ExitReason::Stopped);
     assert_eq!(sim.outcome, Some(Outcome::Stopped));
 }
@@ -147,7 +177,10 @@ fn the_asked_way_of_stopping_is_used() {
         sim.feed(Input::Stop);
         assert_eq!(sim.said(1).last(), Some(&expected));
     }
-    let mut sim = Sim::new(everup_core::app::Config { channel: false, ..config(1) });
+    let mut sim = Sim::new(everup_core::app::Config {
+        channel: false,
+        ..config(1)
+    });
     sim.feed(Input::Stop);
     assert_eq!(sim.said(1), ["SIGTERM"]);
 }
@@ -158,7 +191,10 @@ fn a_second_stop_kills() {
     sim.boot_all();
     sim.feed(Input::Stop);
     sim.feed(Input::StopNow);
-    assert_eq!((sim.said(1).last(), sim.said(2).last()), (Some(&"SIGKILL"), Some(&"SIGKILL")));
+    assert_eq!(
+        (sim.said(1).last(), sim.said(2).last()),
+        (Some(&"SIGKILL"), Some(&"SIGKILL"))
+    );
 }
 
 #[test]
@@ -178,11 +214,17 @@ fn stop_hands_over_what_waits_before_it_asks() {
     let (&endpoint, _) = sim.sockets.first_key_value().expect("it listens");
     for n in 0..20 {
         sim.held.insert(Token(n));
-        sim.feed(Input::Connection { endpoint, connection: Token(n) });
+        sim.feed(Input::Connection {
+            endpoint,
+            connection: Token(n),
+        });
     }
     sim.feed(Input::Stop);
     assert_eq!(sim.alive[&ONE].in_flight.len(), 20);
-    assert!(sim.sockets.is_empty(), "later clients are refused, not left hanging");
+    assert!(
+        sim.sockets.is_empty(),
+        "later clients are refused, not left hanging"
+    );
     for _ in 0..20 {
         sim.answer(ONE, true);
     }
@@ -191,13 +233,22 @@ fn stop_hands_over_what_waits_before_it_asks() {
 
 #[test]
 fn a_worker_that_does_not_listen_in_time_has_failed() {
-    let mut sim = Sim::new(everup_core::app::Config { listen_timeout: Some(seconds(3)), ..config(1) });
+    let mut sim = Sim::new(everup_core::app::Config {
+        listen_timeout: Some(seconds(3)),
+        ..config(1)
+    });
     sim.say(ONE, Event::Online);
     sim.wait(Duration::from_millis(2900));
     assert!(sim.said(1).is_empty());
     sim.wait(Duration::from_millis(200));
     assert_eq!(sim.said(1), ["SIGKILL"]);
-    sim.die(ONE, ExitStatus::Signal { signal: 9, core: false });
+    sim.die(
+        ONE,
+        ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        },
+    );
     assert_eq!(exit_of(&sim, 1).0, ExitReason::ListenTimeout);
     assert_eq!(sim.ids(), [WorkerId(2)], "and is replaced");
 }
@@ -226,7 +277,10 @@ fn readiness_says_what_it_is_based_on() {
     assert_eq!(basis(&sim), Some(ReadyBasis::Listening));
 
     let mut sim = Sim::new(config(1));
-    sim.say(ONE, Event::Message(serde_json::value::to_raw_value("ready").expect("plain text")));
+    sim.say(
+        ONE,
+        Event::Message(serde_json::value::to_raw_value("ready").expect("plain text")),
+    );
     assert_eq!(basis(&sim), Some(ReadyBasis::Message));
 }
 
@@ -251,7 +305,8 @@ fn operators_disconnect_is_not_replaced_but_leaving_is() {
 #[test]
 fn closing_by_the_living_closes_the_socket_but_leaving_does_not() {
     let close = |sim: &mut Sim| {
-        let key = everup_core::endpoint::Endpoints::key(*sim.sockets.first_key_value().expect("it listens").0);
+        let key =
+            everup_core::endpoint::Endpoints::key(*sim.sockets.first_key_value().expect("it listens").0);
         sim.say(ONE, Event::Close { key });
     };
     let mut sim = Sim::new(config(1));
@@ -275,12 +330,18 @@ fn a_taken_port_is_told_to_the_worker_and_to_the_owner() {
     sim.ports_taken = true;
     sim.boot_all();
     assert_eq!(sim.said(1), ["failed"]);
-    assert_eq!(sim.count(|n| matches!(n, Notice::BindFailed { errno: 98, .. })), 1);
+    assert_eq!(
+        sim.count(|n| matches!(n, Notice::BindFailed { errno: 98, .. })),
+        1
+    );
 }
 
 #[test]
 fn a_shared_socket_that_did_not_arrive_is_sent_again() {
-    let mut sim = Sim::new(everup_core::app::Config { policy: Policy::Shared, ..config(1) });
+    let mut sim = Sim::new(everup_core::app::Config {
+        policy: Policy::Shared,
+        ..config(1)
+    });
     sim.say(ONE, Event::Online);
     sim.say(ONE, Event::Query(query(1)));
     let socket = *sim.sockets.first_key_value().expect("it is bound").1;
@@ -296,9 +357,18 @@ fn a_shared_socket_that_did_not_arrive_is_sent_again() {
 fn a_worker_that_breaks_the_protocol_is_killed_and_replaced() {
     let mut sim = Sim::new(config(1));
     sim.boot_all();
-    sim.feed(Input::Garbled { worker: ONE, what: "nonsense".into() });
+    sim.feed(Input::Garbled {
+        worker: ONE,
+        what: "nonsense".into(),
+    });
     assert_eq!(sim.said(1).last(), Some(&"SIGKILL"));
-    sim.die(ONE, ExitStatus::Signal { signal: 9, core: false });
+    sim.die(
+        ONE,
+        ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        },
+    );
     assert_eq!(exit_of(&sim, 1).0, ExitReason::Protocol);
     assert_eq!(sim.ids(), [WorkerId(2)]);
 }
@@ -315,13 +385,22 @@ fn a_process_that_closed_its_channel_but_stays_is_ended_and_replaced() {
     assert_eq!(sim.said(1).last(), Some(&"SIGTERM"));
     sim.wait(seconds(5));
     assert_eq!(sim.said(1).last(), Some(&"SIGKILL"));
-    sim.die(ONE, ExitStatus::Signal { signal: 9, core: false });
+    sim.die(
+        ONE,
+        ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        },
+    );
     assert_eq!(sim.ids(), [WorkerId(2)]);
 }
 
 #[test]
 fn without_restarts_a_forked_worker_goes_for_good() {
-    let mut sim = Sim::new(everup_core::app::Config { restart: RestartPolicy::Never, ..config(0) });
+    let mut sim = Sim::new(everup_core::app::Config {
+        restart: RestartPolicy::Never,
+        ..config(0)
+    });
     let mut actions = Vec::new();
     let worker = sim.app.fork(sim.now, &mut actions).expect("it runs");
     assert_eq!((worker, actions.len()), (ONE, 1));

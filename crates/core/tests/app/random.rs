@@ -61,17 +61,34 @@ fn take(sim: &mut Sim, step: &Step) {
         Step::Boot(_) => sim.boot(worker),
         Step::Answer(_, accepted) => sim.answer(worker, accepted),
         Step::Nack(_) => {
-            let lost = sim.alive.get_mut(&worker).and_then(|process| process.in_flight.pop_front());
+            let lost = sim
+                .alive
+                .get_mut(&worker)
+                .and_then(|process| process.in_flight.pop_front());
             if let Some(connection) = lost {
                 sim.say(worker, Event::Undelivered(connection));
             }
         }
-        Step::Die(_) => sim.die(worker, ExitStatus::Signal { signal: 9, core: false }),
-        Step::Hang(_) => sim.alive.get_mut(&worker).expect("picked from the living").stubborn = true,
+        Step::Die(_) => sim.die(
+            worker,
+            ExitStatus::Signal {
+                signal: 9,
+                core: false,
+            },
+        ),
+        Step::Hang(_) => {
+            sim.alive
+                .get_mut(&worker)
+                .expect("picked from the living")
+                .stubborn = true
+        }
         Step::Disconnect(_) => sim.feed(Input::Disconnect { worker }),
         Step::Leave(_) => sim.say(worker, Event::Leaving),
         Step::Obey(_) => obey(sim, worker),
-        Step::Garble(_) => sim.feed(Input::Garbled { worker, what: "nonsense".into() }),
+        Step::Garble(_) => sim.feed(Input::Garbled {
+            worker,
+            what: "nonsense".into(),
+        }),
         Step::Connect(_) | Step::Wait(_) => {}
     }
 }

@@ -1,7 +1,7 @@
 //! A simulated driver: processes that boot, listen, answer and die by a script, in virtual time.
 
 use everup_core::app::{Action, App, Config, Input, Notice, Outcome};
-use everup_core::endpoint::Bound;
+use everup_core::endpoint::{BindRequest, Bound};
 use everup_core::exit::ExitStatus;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
 use everup_core::restart::RestartPolicy;
@@ -77,7 +77,15 @@ impl Sim {
     pub(crate) fn feed(&mut self, input: Input) {
         self.queue.push_back(input);
         while let Some(input) = self.queue.pop_front() {
-            if let Input::Said { event: Event::Answer { connection, accepted: true }, .. } = &input {
+            if let Input::Said {
+                event:
+                    Event::Answer {
+                        connection,
+                        accepted: true,
+                    },
+                ..
+            } = &input
+            {
                 assert!(self.served.insert(*connection), "accepted twice");
             }
             let mut actions = Vec::new();
@@ -89,10 +97,16 @@ impl Sim {
     }
 
     fn act(&mut self, action: Action) {
-        assert!(self.outcome.is_none() || matches!(action, Action::Release { .. }), "after the end: {action:?}");
+        assert!(
+            self.outcome.is_none() || matches!(action, Action::Release { .. }),
+            "after the end: {action:?}"
+        );
         match action {
             Action::Spawn { worker, slot } => {
-                assert!(self.alive.values().all(|p| p.slot != slot), "two workers in {slot:?}");
+                assert!(
+                    self.alive.values().all(|p| p.slot != slot),
+                    "two workers in {slot:?}"
+                );
                 let process = Process {
                     slot,
                     channel: true,
@@ -101,33 +115,20 @@ impl Sim {
                     said: Vec::new(),
                 };
                 self.alive.insert(worker, process);
-                self.queue.push_back(Input::Spawned { worker, pid: worker.0 + 100 });
+                self.queue.push_back(Input::Spawned {
+                    worker,
+                    pid: worker.0 + 100,
+                });
             }
-            Action::Bind { endpoint, request } => {
-                let kind = if request.address_type == AddressType::Unix { SharedKind::Pipe } else { SharedKind::Tcp };
-                let token = Token(u64::from(endpoint.0));
-                let result = match self.ports_taken {
-                    true => Err(98),
-                    false => Ok(Bound { descriptor: token, kind, sockname: None }),
-                };
-                if result.is_ok() {
-                    self.sockets.insert(endpoint, token);
-                }
-                self.queue.push_back(Input::Bound { endpoint, result });
-            }
+            Action::Bind { endpoint, request } => self.bind(endpoint, &request),
             Action::Unbind { endpoint } => {
                 assert!(self.sockets.remove(&endpoint).is_some());
             }
-            Action::HandOver { worker, connection, endpoint } => {
-                assert!(self.held.contains(&connection), "{connection:?} is not ours to give");
-                assert!(self.sockets.contains_key(&endpoint));
-                for process in self.alive.values() {
-                    assert!(!process.in_flight.contains(&connection), "given to two");
-                }
-                let process = self.alive.get_mut(&worker).expect("given to the dead");
-                assert!(process.channel);
-                process.in_flight.push_back(connection);
-            }
+            Action::HandOver {
+                worker,
+                connection,
+                endpoint,
+            } => self.hand_over(worker, connection, endpoint),
             Action::Release { connection } => {
                 assert!(self.held.remove(&connection), "{connection:?} released twice");
                 if !self.served.contains(&connection) {
@@ -139,16 +140,23 @@ impl Sim {
                 if untouched && !self.alive.contains_key(&worker) {
                     assert!(self.served.remove(&connection), "it was accepted");
                 }
-                self.queue.push_back(Input::Looked { worker, connection, untouched });
+                self.queue.push_back(Input::Looked {
+                    worker,
+                    connection,
+                    untouched,
+                });
             }
-            Action::Reply { worker, reply, .. } => self.hear(worker, match reply {
-                Reply::Failed { errno, .. } => {
-                    assert!(errno < 0);
-                    "failed"
-                }
-                Reply::HandOver { .. } => "hand-over",
-                Reply::Shared { .. } => "shared",
-            }),
+            Action::Reply { worker, reply, .. } => self.hear(
+                worker,
+                match reply {
+                    Reply::Failed { errno, .. } => {
+                        assert!(errno < 0);
+                        "failed"
+                    }
+                    Reply::HandOver { .. } => "hand-over",
+                    Reply::Shared { .. } => "shared",
+                },
+            ),
             Action::Disconnect { worker } => self.hear(worker, "disconnect"),
             Action::Shutdown { worker } => self.hear(worker, "shutdown"),
             Action::Signal { worker, signal: 15 } => self.hear(worker, "SIGTERM"),
@@ -160,8 +168,47 @@ impl Sim {
         }
     }
 
+    fn bind(&mut self, endpoint: EndpointId, request: &BindRequest) {
+        let kind = if request.address_type == AddressType::Unix {
+            SharedKind::Pipe
+        } else {
+            SharedKind::Tcp
+        };
+        let token = Token(u64::from(endpoint.0));
+        let result = match self.ports_taken {
+            true => Err(98),
+            false => Ok(Bound {
+                descriptor: token,
+                kind,
+                sockname: None,
+            }),
+        };
+        if result.is_ok() {
+            self.sockets.insert(endpoint, token);
+        }
+        self.queue.push_back(Input::Bound { endpoint, result });
+    }
+
+    fn hand_over(&mut self, worker: WorkerId, connection: Token, endpoint: EndpointId) {
+        assert!(
+            self.held.contains(&connection),
+            "{connection:?} is not ours to give"
+        );
+        assert!(self.sockets.contains_key(&endpoint));
+        for process in self.alive.values() {
+            assert!(!process.in_flight.contains(&connection), "given to two");
+        }
+        let process = self.alive.get_mut(&worker).expect("given to the dead");
+        assert!(process.channel);
+        process.in_flight.push_back(connection);
+    }
+
     fn hear(&mut self, worker: WorkerId, what: &'static str) {
-        self.alive.get_mut(&worker).expect("told to the dead").said.push(what);
+        self.alive
+            .get_mut(&worker)
+            .expect("told to the dead")
+            .said
+            .push(what);
     }
 
     /// Lets time pass, with every tick in its time.
@@ -211,7 +258,9 @@ impl Sim {
     }
 
     pub(crate) fn connect(&mut self, most: usize) {
-        let Some((&endpoint, _)) = self.sockets.first_key_value() else { return };
+        let Some((&endpoint, _)) = self.sockets.first_key_value() else {
+            return;
+        };
         for _ in 0..self.app.demand(self.now, endpoint).min(most) {
             let connection = Token(self.next_connection);
             self.next_connection += 1;
@@ -221,14 +270,20 @@ impl Sim {
     }
 
     pub(crate) fn answer(&mut self, worker: WorkerId, accepted: bool) {
-        let Some(connection) = self.alive.get_mut(&worker).and_then(|process| process.in_flight.pop_front()) else {
+        let Some(connection) = self
+            .alive
+            .get_mut(&worker)
+            .and_then(|process| process.in_flight.pop_front())
+        else {
             return;
         };
         self.say(worker, Event::Answer { connection, accepted });
     }
 
     pub(crate) fn said(&self, worker: u32) -> &[&'static str] {
-        self.alive.get(&WorkerId(worker)).map_or(&[], |process| &process.said)
+        self.alive
+            .get(&WorkerId(worker))
+            .map_or(&[], |process| &process.said)
     }
 
     pub(crate) fn count(&self, matches: impl Fn(&Notice) -> bool) -> usize {
@@ -253,5 +308,10 @@ pub(crate) fn query(seq: u64) -> Query {
 }
 
 pub(crate) fn listening() -> Listening {
-    Listening { address: None, port: Some(3000), address_type: AddressType::Tcp4, fd: None }
+    Listening {
+        address: None,
+        port: Some(3000),
+        address_type: AddressType::Tcp4,
+        fd: None,
+    }
 }

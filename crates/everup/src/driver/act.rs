@@ -9,22 +9,34 @@ use everup_core::endpoint::{BindRequest, Bound, Endpoints};
 use everup_core::id::{EndpointId, WorkerId};
 use everup_core::wire::Session;
 use rustix::io::Errno;
+use std::os::fd::AsFd;
 
 impl Driver {
     pub(super) fn act(&mut self, action: Action) {
         match action {
-            Action::HandOver { worker, connection, endpoint } => {
-                if let (Some(listener), Some(io)) = (self.listeners.get(&endpoint), self.workers.get_mut(&worker)) {
-                    if let Some(channel) = &mut io.channel {
-                        channel.session.hand_over(connection, &listener.key);
-                        self.talkative.push(worker);
-                    }
+            Action::HandOver {
+                worker,
+                connection,
+                endpoint,
+            } => {
+                let channel = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut());
+                if let (Some(listener), Some(channel)) = (self.listeners.get(&endpoint), channel) {
+                    channel.session.hand_over(connection, &listener.key);
+                    self.talkative.push(worker);
                 }
             }
             Action::Release { connection } => drop(self.descriptors.connections.remove(&connection)),
             Action::Look { worker, connection } => {
-                let untouched = self.descriptors.connections.get(&connection).is_some_and(sys::tcp::untouched);
-                self.feed(Input::Looked { worker, connection, untouched });
+                let untouched = self
+                    .descriptors
+                    .connections
+                    .get(&connection)
+                    .is_some_and(sys::tcp::untouched);
+                self.feed(Input::Looked {
+                    worker,
+                    connection,
+                    untouched,
+                });
             }
             Action::Spawn { worker, slot } => self.spawn(worker, slot),
             Action::Bind { endpoint, request } => {
@@ -32,7 +44,9 @@ impl Driver {
                 self.feed(Input::Bound { endpoint, result });
             }
             Action::Unbind { endpoint } => self.unbind(endpoint),
-            Action::Reply { worker, seq, reply } => self.with_session(worker, |session| session.reply(seq, reply)),
+            Action::Reply { worker, seq, reply } => {
+                self.with_session(worker, |session| session.reply(seq, reply))
+            }
             Action::Disconnect { worker } => self.with_session(worker, Session::disconnect),
             Action::Shutdown { worker } => {
                 if let Ok(message) = serde_json::value::to_raw_value("shutdown") {
@@ -47,7 +61,7 @@ impl Driver {
                 }
             }
             Action::Notice(notice) => self.reporter.notice(notice),
-            Action::Finish(outcome) => self.outcome = Some(outcome.into()),
+            Action::Finish(outcome) => self.outcome = Some(outcome),
         }
     }
 
@@ -60,22 +74,44 @@ impl Driver {
     }
 
     pub(super) fn signal(&mut self, worker: WorkerId, signal: i32) {
-        let Some(io) = self.workers.get(&worker) else { return };
+        let Some(io) = self.workers.get(&worker) else {
+            return;
+        };
         if let Err(error) = io.process.signal(signal) {
-            self.reporter.error(Some(worker), format!("send signal {signal}: {error}"));
+            self.reporter
+                .error(Some(worker), format!("send signal {signal}: {error}"));
         }
     }
 
     fn bind(&mut self, endpoint: EndpointId, request: &BindRequest) -> Result<Bound, Errno> {
-        let socket = bind::for_worker(request, &self.spec.descriptors)?;
+        let socket = bind::for_worker(request, |fd| {
+            // Those of `LISTEN_FDS` have the same numbers here as in the worker.
+            let passed = || self.passed.get(usize::try_from(fd.checked_sub(3)?).ok()?);
+            let known = self.spec.descriptors.get(&fd).map(AsFd::as_fd);
+            known.or_else(|| passed().map(|socket| socket.descriptor.as_fd()))
+        })?;
         let ours = !request.shared;
         if ours {
-            self.poller.watch_arrivals(&socket.descriptor, Key::Listener(endpoint))?;
+            self.poller
+                .watch_arrivals(&socket.descriptor, Key::Listener(endpoint))?;
         }
         let token = self.descriptors.token();
-        let bound = Bound { descriptor: token, kind: socket.kind, sockname: socket.sockname.clone() };
+        let bound = Bound {
+            descriptor: token,
+            kind: socket.kind,
+            sockname: socket.sockname.clone(),
+        };
         let key = Endpoints::key(endpoint);
-        self.listeners.insert(endpoint, Listener { socket, token, ours, ready: false, key });
+        self.listeners.insert(
+            endpoint,
+            Listener {
+                socket,
+                token,
+                ours,
+                ready: false,
+                key,
+            },
+        );
         Ok(bound)
     }
 

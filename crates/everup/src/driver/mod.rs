@@ -114,7 +114,11 @@ impl Driver {
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         poller.watch(&wake, Key::Command)?;
-        let children = if spec.init { Some(crate::sys::signals::child_events()?) } else { None };
+        let children = if spec.init {
+            Some(crate::sys::signals::child_events()?)
+        } else {
+            None
+        };
         if let Some(children) = &children {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
             poller.watch(children, Key::Child)?;
@@ -166,11 +170,17 @@ impl Driver {
                 return outcome;
             }
             let due = self.app.next_deadline(self.now);
-            let limit = if more { Some(Duration::ZERO) } else { due.map(|at| at - self.now) };
+            let limit = if more {
+                Some(Duration::ZERO)
+            } else {
+                due.map(|at| at - self.now)
+            };
             if let Err(error) = self.poller.wait(limit, &mut ready) {
                 // Without the poller nothing can be known any more; workers end with this thread.
                 self.reporter.error(None, format!("wait for events: {error}"));
-                return Outcome::Killed { workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX) };
+                return Outcome::Killed {
+                    workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
+                };
             }
             self.now = Time(self.started.elapsed());
             for news in ready.drain(..) {
@@ -220,13 +230,20 @@ impl Driver {
 
     /// Accepts as many connections as can be handed over. True if some may be left that could be, too.
     fn accept(&mut self) -> bool {
-        let waiting: Vec<EndpointId> =
-            self.listeners.iter().filter(|(_, l)| l.ours && l.ready).map(|(&id, _)| id).collect();
+        let waiting: Vec<EndpointId> = self
+            .listeners
+            .iter()
+            .filter(|(_, l)| l.ours && l.ready)
+            .map(|(&id, _)| id)
+            .collect();
         let mut more = false;
         for endpoint in waiting {
             let demand = self.app.demand(self.now, endpoint).min(ACCEPT_BATCH);
             self.accept_from(endpoint, demand);
-            let ready = self.listeners.get(&endpoint).is_some_and(|listener| listener.ready);
+            let ready = self
+                .listeners
+                .get(&endpoint)
+                .is_some_and(|listener| listener.ready);
             more |= ready && self.app.demand(self.now, endpoint) > 0;
         }
         more
@@ -234,7 +251,9 @@ impl Driver {
 
     fn accept_from(&mut self, endpoint: EndpointId, most: usize) {
         for _ in 0..most {
-            let Some(listener) = self.listeners.get_mut(&endpoint) else { return };
+            let Some(listener) = self.listeners.get_mut(&endpoint) else {
+                return;
+            };
             let flags = rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC;
             match rustix::net::accept_with(&listener.socket.descriptor, flags) {
                 Ok(accepted) => {
@@ -247,7 +266,9 @@ impl Driver {
                     return;
                 }
                 // These are about one connection that is gone already (`man 2 accept`).
-                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::NETDOWN | Errno::HOSTUNREACH) => {}
+                Err(
+                    Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::NETDOWN | Errno::HOSTUNREACH,
+                ) => {}
                 Err(error) => {
                     let why = error.to_string();
                     return self.feed(Input::AcceptFailed { endpoint, why });
@@ -305,7 +326,11 @@ impl Driver {
             Command::Kill(worker, signal) => self.signal(worker, signal),
             Command::Stop => {
                 for endpoint in self.listeners.keys().copied().collect::<Vec<_>>() {
-                    if self.listeners.get(&endpoint).is_some_and(|listener| listener.ours) {
+                    if self
+                        .listeners
+                        .get(&endpoint)
+                        .is_some_and(|listener| listener.ours)
+                    {
                         self.accept_from(endpoint, LAST_SWEEP);
                     }
                 }
@@ -313,7 +338,10 @@ impl Driver {
             }
             Command::StopNow => self.feed(Input::StopNow),
             Command::Workers(answer) => {
-                let workers = self.app.workers().map(|(worker, accepted)| WorkerInfo::new(worker, accepted));
+                let workers = self
+                    .app
+                    .workers()
+                    .map(|(worker, accepted)| WorkerInfo::new(worker, accepted));
                 answer.send(workers.collect()).ok();
             }
         }
@@ -328,7 +356,9 @@ impl Driver {
     ) {
         // libuv does not: a blocking socket would freeze the worker.
         if let Err(error) = rustix::io::ioctl_fionbio(&descriptor, true) {
-            return self.reporter.error(Some(worker), format!("send a handle: {error}"));
+            return self
+                .reporter
+                .error(Some(worker), format!("send a handle: {error}"));
         }
         let token = self.descriptors.token();
         self.descriptors.handles.insert(token, descriptor);
@@ -350,8 +380,12 @@ impl Driver {
         listeners: &'a BTreeMap<EndpointId, Listener>,
         token: Token,
     ) -> Option<BorrowedFd<'a>> {
-        let sent = descriptors.connections.get(&token).or_else(|| descriptors.handles.get(&token));
+        let sent = descriptors
+            .connections
+            .get(&token)
+            .or_else(|| descriptors.handles.get(&token));
         let shared = || listeners.values().find(|listener| listener.token == token);
-        sent.map(AsFd::as_fd).or_else(|| shared().map(|listener| listener.socket.descriptor.as_fd()))
+        sent.map(AsFd::as_fd)
+            .or_else(|| shared().map(|listener| listener.socket.descriptor.as_fd()))
     }
 }

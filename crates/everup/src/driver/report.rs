@@ -25,7 +25,14 @@ pub(crate) struct Reporter {
 /// A queue for events, and its reader.
 pub(crate) fn reporter(commander: Commander) -> (Reporter, Receiver<Event>) {
     let (events, receiver) = channel(QUEUE);
-    (Reporter { events, skipped: 0, commander }, receiver)
+    (
+        Reporter {
+            events,
+            skipped: 0,
+            commander,
+        },
+        receiver,
+    )
 }
 
 impl Reporter {
@@ -37,8 +44,19 @@ impl Reporter {
         self.send(Event::Error { worker, what });
     }
 
-    pub(super) fn handle(&mut self, worker: WorkerId, kind: HandleKind, message: String, descriptor: ReceivedHandle) {
-        self.send(Event::Handle { worker, kind, message, descriptor });
+    pub(super) fn handle(
+        &mut self,
+        worker: WorkerId,
+        kind: HandleKind,
+        message: String,
+        descriptor: ReceivedHandle,
+    ) {
+        self.send(Event::Handle {
+            worker,
+            kind,
+            message,
+            descriptor,
+        });
     }
 
     pub(super) fn opaque(&mut self, worker: WorkerId, payload: Vec<u8>) {
@@ -52,7 +70,9 @@ impl Reporter {
     /// Nothing follows. If the queue is full its reader is waited for: the end is told in any case.
     pub(super) fn close(&mut self) {
         if self.skipped > 0 {
-            self.events.blocking_send(Event::Skipped { events: self.skipped }).ok();
+            self.events
+                .blocking_send(Event::Skipped { events: self.skipped })
+                .ok();
         }
     }
 
@@ -63,7 +83,12 @@ impl Reporter {
             self.events.blocking_send(event).ok();
             return;
         }
-        if self.skipped > 0 && self.events.try_send(Event::Skipped { events: self.skipped }).is_ok() {
+        if self.skipped > 0
+            && self
+                .events
+                .try_send(Event::Skipped { events: self.skipped })
+                .is_ok()
+        {
             self.skipped = 0;
         }
         match self.events.try_send(event) {
@@ -82,12 +107,45 @@ fn event(notice: Notice) -> Event {
         Notice::Ready { worker, basis, after } => Event::Ready { worker, basis, after },
         Notice::AllReady { workers } => Event::AllReady { workers },
         Notice::Disconnect { worker } => Event::Disconnect { worker },
-        Notice::Exit { worker, slot, pid, status, reason, voluntary, uptime } => {
-            Event::Exit { worker, slot, pid, status, reason, voluntary, uptime }
-        }
-        Notice::Respawn { slot, delay, failures } => Event::Respawn { slot, delay, failures },
-        Notice::Message { worker, message } => Event::Message { worker, message: String::from(Box::<str>::from(message)) },
-        Notice::BindFailed { worker, address, errno } => Event::BindFailed { worker, address, errno },
+        Notice::Exit {
+            worker,
+            slot,
+            pid,
+            status,
+            reason,
+            voluntary,
+            uptime,
+        } => Event::Exit {
+            worker,
+            slot,
+            pid,
+            status,
+            reason,
+            voluntary,
+            uptime,
+        },
+        Notice::Respawn {
+            slot,
+            delay,
+            failures,
+        } => Event::Respawn {
+            slot,
+            delay,
+            failures,
+        },
+        Notice::Message { worker, message } => Event::Message {
+            worker,
+            message: String::from(Box::<str>::from(message)),
+        },
+        Notice::BindFailed {
+            worker,
+            address,
+            errno,
+        } => Event::BindFailed {
+            worker,
+            address,
+            errno,
+        },
         Notice::Error { worker, what } => Event::Error { worker, what },
         Notice::Stopping => Event::Stopping,
         Notice::Stopped { outcome } => Event::Stopped { outcome },

@@ -38,7 +38,10 @@ impl Driver {
                 self.workers.insert(worker, io);
                 Input::Spawned { worker, pid }
             }
-            Err(error) => Input::SpawnFailed { worker, why: error.to_string() },
+            Err(error) => Input::SpawnFailed {
+                worker,
+                why: error.to_string(),
+            },
         };
         self.overrides.remove(&worker);
         self.feed(input);
@@ -57,7 +60,11 @@ impl Driver {
         }
         let mut channel = None;
         if let Dialect::Node(serialization) = self.spec.channel {
-            let settings = Settings { serialization, window: MAX_WINDOW, ..Settings::default() };
+            let settings = Settings {
+                serialization,
+                window: MAX_WINDOW,
+                ..Settings::default()
+            };
             let (ours, theirs) = Channel::pair(settings)?;
             table.push((theirs, next));
             channel = Some((ours, next, serialization));
@@ -65,12 +72,21 @@ impl Driver {
         let pipes = self.output(worker, slot, &mut table)?;
 
         let mark = format!("{}.{}", std::process::id(), worker);
-        let env = self.environment(worker, slot, channel.as_ref().map(|(_, fd, mode)| (*fd, *mode)), &mark);
+        let env = self.environment(
+            worker,
+            slot,
+            channel.as_ref().map(|(_, fd, mode)| (*fd, *mode)),
+            &mark,
+        );
         let fork = self.overrides.get(&worker);
         let program = find_program(&self.spec.program, &env);
         let mut args = vec![self.spec.program.clone().into_os_string()];
-        args.extend_from_slice(fork.and_then(|fork| fork.args.as_deref()).unwrap_or(&self.spec.args));
-        let descriptors: Vec<(BorrowedFd<'_>, RawFd)> = table.iter().map(|(fd, to)| (fd.as_fd(), *to)).collect();
+        args.extend_from_slice(
+            fork.and_then(|fork| fork.args.as_deref())
+                .unwrap_or(&self.spec.args),
+        );
+        let descriptors: Vec<(BorrowedFd<'_>, RawFd)> =
+            table.iter().map(|(fd, to)| (fd.as_fd(), *to)).collect();
         let pid = spawn(&Spawn {
             program: &program,
             args: &args,
@@ -93,17 +109,30 @@ impl Driver {
     }
 
     /// The worker's ends of its output go into the table; ours are returned.
-    fn output(&self, worker: WorkerId, slot: Slot, table: &mut Vec<(OwnedFd, RawFd)>) -> io::Result<Vec<Pipe>> {
+    fn output(
+        &self,
+        worker: WorkerId,
+        slot: Slot,
+        table: &mut Vec<(OwnedFd, RawFd)>,
+    ) -> io::Result<Vec<Pipe>> {
         let mut pipes = Vec::new();
         for (stream, number) in [(Stream::Out, 1), (Stream::Err, 2)] {
             match self.spec.output {
                 Output::Inherit => {}
-                Output::Null => table.push((std::fs::File::options().write(true).open("/dev/null")?.into(), number)),
+                Output::Null => table.push((
+                    std::fs::File::options().write(true).open("/dev/null")?.into(),
+                    number,
+                )),
                 Output::Lines(_) => {
                     let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
                     rustix::io::ioctl_fionbio(&read_end, true)?;
                     table.push((write_end, number));
-                    pipes.push(Pipe { worker, slot, stream, read_end });
+                    pipes.push(Pipe {
+                        worker,
+                        slot,
+                        stream,
+                        read_end,
+                    });
                 }
             }
         }
@@ -145,8 +174,12 @@ impl Driver {
             env.insert("NODE_UNIQUE_ID".into(), worker.to_string().into());
         }
         if !self.passed.is_empty() {
-            let names: Vec<&str> =
-                self.spec.listen.iter().map(|listen| listen.name.as_deref().unwrap_or("unknown")).collect();
+            let names: Vec<&str> = self
+                .spec
+                .listen
+                .iter()
+                .map(|listen| listen.name.as_deref().unwrap_or("unknown"))
+                .collect();
             env.insert("LISTEN_FDS".into(), self.passed.len().to_string().into());
             env.insert("LISTEN_FDNAMES".into(), names.join(":").into());
         }
@@ -167,7 +200,9 @@ impl Driver {
 
     /// Reads a channel once. False when there is nothing more to read.
     fn hear(&mut self, worker: WorkerId) -> bool {
-        let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) else { return false };
+        let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) else {
+            return false;
+        };
         let mut events = std::mem::take(&mut self.events);
         let read = channel.read(&mut self.buffer, &mut events);
         for event in events.drain(..) {
@@ -183,7 +218,10 @@ impl Driver {
                 false
             }
             Read::Garbled(error) => {
-                self.feed(Input::Garbled { worker, what: error.to_string() });
+                self.feed(Input::Garbled {
+                    worker,
+                    what: error.to_string(),
+                });
                 self.close_channel(worker);
                 false
             }
@@ -193,28 +231,41 @@ impl Driver {
     fn said(&mut self, worker: WorkerId, event: Event) {
         match event {
             Event::Handle { kind, message, key } => {
-                let Some(descriptor) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()?.claim())
+                let Some(descriptor) = self
+                    .workers
+                    .get_mut(&worker)
+                    .and_then(|io| io.channel.as_mut()?.claim())
                 else {
                     return;
                 };
                 let release = key.map(|key| Release::new(self.reporter.commander(), worker, key));
                 let descriptor = ReceivedHandle::new(descriptor, release);
-                self.reporter.handle(worker, kind, message.get().to_owned(), descriptor);
+                self.reporter
+                    .handle(worker, kind, message.get().to_owned(), descriptor);
             }
             Event::Discard => {
-                drop(self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()?.claim()));
+                drop(
+                    self.workers
+                        .get_mut(&worker)
+                        .and_then(|io| io.channel.as_mut()?.claim()),
+                );
             }
             Event::Opaque(payload) => self.reporter.opaque(worker, payload),
             Event::Delivered(token) if self.descriptors.handles.remove(&token).is_some() => {}
             Event::Undelivered(token) if self.descriptors.handles.remove(&token).is_some() => {
-                self.reporter.error(Some(worker), "a handle was not delivered: the worker is out of descriptors".into());
+                self.reporter.error(
+                    Some(worker),
+                    "a handle was not delivered: the worker is out of descriptors".into(),
+                );
             }
             event => self.feed(Input::Said { worker, event }),
         }
     }
 
     pub(super) fn write_to(&mut self, worker: WorkerId) {
-        let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) else { return };
+        let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) else {
+            return;
+        };
         let (descriptors, listeners) = (&self.descriptors, &self.listeners);
         let written = channel.write(|token| Self::find(descriptors, listeners, token));
         if written == Written::Lost {
@@ -223,15 +274,21 @@ impl Driver {
         let full = written == Written::Full;
         if full != channel.waits_for_room {
             channel.waits_for_room = full;
-            if let Err(error) = self.poller.watch_room(channel.descriptor(), Key::Channel(worker), full) {
-                self.reporter.error(Some(worker), format!("watch the channel: {error}"));
+            if let Err(error) = self
+                .poller
+                .watch_room(channel.descriptor(), Key::Channel(worker), full)
+            {
+                self.reporter
+                    .error(Some(worker), format!("watch the channel: {error}"));
             }
         }
     }
 
     /// Closes our end of a channel.
     pub(super) fn close_channel(&mut self, worker: WorkerId) {
-        let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.take()) else { return };
+        let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.take()) else {
+            return;
+        };
         self.poller.forget(channel.descriptor());
         drop(channel);
         self.feed(Input::ChannelClosed { worker });
@@ -239,14 +296,18 @@ impl Driver {
 
     /// A process is gone: what it said is heard to the end first.
     pub(super) fn exited(&mut self, worker: WorkerId) {
-        let Some(status) = self.workers.get(&worker).and_then(|io| io.process.reap()) else { return };
+        let Some(status) = self.workers.get(&worker).and_then(|io| io.process.reap()) else {
+            return;
+        };
         for _ in 0..LAST_READS {
             if !self.hear(worker) {
                 break;
             }
         }
         self.close_channel(worker);
-        let Some(io) = self.workers.remove(&worker) else { return };
+        let Some(io) = self.workers.remove(&worker) else {
+            return;
+        };
         self.poller.forget(io.process.descriptor());
         if self.spec.init {
             io.process.kill_orphans(&self.pids());
@@ -265,7 +326,11 @@ fn find_program(program: &Path, env: &[(OsString, OsString)]) -> PathBuf {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
         return program.to_owned();
     }
-    let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone()).unwrap_or_default();
+    let path = env
+        .iter()
+        .find(|(name, _)| name == "PATH")
+        .map(|(_, value)| value.clone())
+        .unwrap_or_default();
     let runnable = |candidate: &PathBuf| rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok();
     std::env::split_paths(&path)
         .map(|directory| directory.join(program))

@@ -5,7 +5,10 @@
 //! - [`tcp`]: what the kernel knows of a connection.
 //!
 //! Must not know: clusters, workers, policies.
-#![expect(unsafe_code, reason = "fork, exec, signal masks and TCP_INFO have no safe interface")]
+#![expect(
+    unsafe_code,
+    reason = "fork, exec, signal masks and TCP_INFO have no safe interface"
+)]
 
 pub mod signals;
 pub(crate) mod spawn;

@@ -22,7 +22,9 @@ impl Signals {
         let mut all = signals.to_vec();
         all.push(libc::SIGCHLD);
         mask(&all)?;
-        Ok(Self { descriptor: descriptor(signals, 0)? })
+        Ok(Self {
+            descriptor: descriptor(signals, 0)?,
+        })
     }
 
     /// Waits for the next of them.

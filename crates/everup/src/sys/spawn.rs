@@ -42,7 +42,11 @@ const PID_DIGITS: usize = 10;
 pub(crate) fn spawn(spec: &Spawn<'_>) -> io::Result<u32> {
     let program = c_string(spec.program.as_os_str())?;
     let cwd = spec.cwd.map(|cwd| c_string(cwd.as_os_str())).transpose()?;
-    let args = spec.args.iter().map(|arg| c_string(arg)).collect::<io::Result<Vec<_>>>()?;
+    let args = spec
+        .args
+        .iter()
+        .map(|arg| c_string(arg))
+        .collect::<io::Result<Vec<_>>>()?;
     let mut env = spec.env.iter().map(variable).collect::<io::Result<Vec<_>>>()?;
     let mut pid_entry = spec.pid_variable.map(|name| {
         let mut entry = name.as_bytes().to_vec();
@@ -51,15 +55,27 @@ pub(crate) fn spawn(spec: &Spawn<'_>) -> io::Result<u32> {
         entry.extend([0; PID_DIGITS + 1]);
         (entry, digits_at)
     });
-    let argv: Vec<_> = args.iter().map(|arg| arg.as_ptr()).chain([std::ptr::null()]).collect();
+    let argv: Vec<_> = args
+        .iter()
+        .map(|arg| arg.as_ptr())
+        .chain([std::ptr::null()])
+        .collect();
     let mut envp: Vec<_> = env.iter_mut().map(|entry| entry.as_ptr()).collect();
     if let Some((entry, _)) = &mut pid_entry {
         envp.push(entry.as_mut_ptr().cast_const().cast());
     }
     envp.push(std::ptr::null());
 
-    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
-    let mut table: Vec<(RawFd, RawFd)> = spec.descriptors.iter().map(|(fd, to)| (fd.as_raw_fd(), *to)).collect();
+    let null = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    let mut table: Vec<(RawFd, RawFd)> = spec
+        .descriptors
+        .iter()
+        .map(|(fd, to)| (fd.as_raw_fd(), *to))
+        .collect();
     if !table.iter().any(|(_, to)| *to == 0) {
         table.push((null.as_raw_fd(), 0));
     }
@@ -70,7 +86,9 @@ pub(crate) fn spawn(spec: &Spawn<'_>) -> io::Result<u32> {
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         cwd: cwd.as_ref().map_or(std::ptr::null(), |cwd| cwd.as_ptr()),
-        digits: pid_entry.as_mut().map_or(std::ptr::null_mut(), |(entry, at)| entry[*at..].as_mut_ptr()),
+        digits: pid_entry
+            .as_mut()
+            .map_or(std::ptr::null_mut(), |(entry, at)| entry[*at..].as_mut_ptr()),
         parent: rustix::process::getpid().as_raw_nonzero().get(),
         failure: failure_write.as_raw_fd(),
         above: highest + 1,
@@ -196,8 +214,11 @@ unsafe fn reset_signals() {
 }
 
 fn check(result: libc::c_int) -> Result<libc::c_int, i32> {
+    if result >= 0 {
+        return Ok(result);
+    }
     // SAFETY: the location is valid for this thread.
-    if result < 0 { Err(unsafe { *libc::__errno_location() }) } else { Ok(result) }
+    Err(unsafe { *libc::__errno_location() })
 }
 
 /// What the child wrote before it gave up; `None` when exec closed the pipe.
@@ -225,7 +246,10 @@ fn nul(text: &OsStr) -> io::Error {
 
 /// A descriptor that one thread makes readable to wake another.
 pub(crate) fn waker() -> io::Result<OwnedFd> {
-    Ok(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)?)
+    Ok(rustix::event::eventfd(
+        0,
+        rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
+    )?)
 }
 
 #[cfg(test)]
@@ -242,7 +266,10 @@ mod tests {
         let spec = Spawn {
             program: Path::new("/bin/sh"),
             args: &args,
-            env: &[("PATH".into(), std::env::var_os("PATH").unwrap()), ("A".into(), "b".into())],
+            env: &[
+                ("PATH".into(), std::env::var_os("PATH").unwrap()),
+                ("A".into(), "b".into()),
+            ],
             pid_variable: Some(OsStr::new("LISTEN_PID")),
             cwd: Some(Path::new("/")),
             descriptors: &descriptors,
@@ -271,10 +298,16 @@ mod tests {
 
     #[test]
     fn a_swapped_table_is_fine() {
-        let (a, b) = (std::fs::File::open("/etc/passwd").unwrap(), std::fs::File::open("/etc/group").unwrap());
+        let (a, b) = (
+            std::fs::File::open("/etc/passwd").unwrap(),
+            std::fs::File::open("/etc/group").unwrap(),
+        );
         let table = [(a.as_fd(), b.as_raw_fd()), (b.as_fd(), a.as_raw_fd())];
         let (x, y) = (a.as_raw_fd(), b.as_raw_fd());
-        let output = run(&format!("readlink /proc/$$/fd/{x}; readlink /proc/$$/fd/{y}"), &table);
+        let output = run(
+            &format!("readlink /proc/$$/fd/{x}; readlink /proc/$$/fd/{y}"),
+            &table,
+        );
         assert_eq!(output, "/etc/group\n/etc/passwd\n");
     }
 
@@ -290,7 +323,11 @@ mod tests {
             descriptors: &[],
         };
         assert_eq!(spawn(&spec).unwrap_err().raw_os_error(), Some(libc::ENOENT));
-        let nul = Spawn { args: &[OsString::from("a\0b")], program: Path::new("/bin/true"), ..spec };
+        let nul = Spawn {
+            args: &[OsString::from("a\0b")],
+            program: Path::new("/bin/true"),
+            ..spec
+        };
         assert_eq!(spawn(&nul).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -29,12 +29,15 @@ const CLOSE_WAIT: u8 = 8;
 /// Whether nobody on our side has read from a connection, written to it, or shut it down. False where that cannot
 /// be known (another protocol, Linux before 4.6).
 pub(crate) fn untouched(connection: &OwnedFd) -> bool {
-    let Some(info) = info(connection) else { return false };
+    let Some(info) = info(connection) else {
+        return false;
+    };
     let open = info.state == ESTABLISHED || info.state == CLOSE_WAIT;
     let unwritten = info.data_segs_out == 0 && info.notsent_bytes == 0;
     // The client's FIN is a number of the sequence, so it counts as received; it is nothing to read.
     let end = u64::from(info.state == CLOSE_WAIT);
-    let unread = rustix::io::ioctl_fionread(connection).is_ok_and(|unread| unread + end == info.bytes_received);
+    let unread =
+        rustix::io::ioctl_fionread(connection).is_ok_and(|unread| unread + end == info.bytes_received);
     open && unwritten && unread
 }
 
