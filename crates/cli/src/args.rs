@@ -27,9 +27,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run an app on as many workers as you like, in the foreground
     ///
-    /// Run an app on as many workers as you like, in the foreground. everup owns the ports and hands the
-    /// connections to the workers; it replaces a worker that dies, and stops all of them gracefully on SIGINT
-    /// or SIGTERM (at once on the second one).
+    /// everup owns the ports and hands the connections to the workers; it replaces a worker that dies, and
+    /// stops all of them gracefully on SIGINT or SIGTERM (at once on the second one).
     #[command(after_help = examples(), after_long_help = examples_and_exit_codes())]
     Run(Box<RunArgs>),
     /// Print the completion script for a shell

@@ -133,6 +133,12 @@ impl CliError {
                 Some(hint) => hint,
                 None => format!("it could not listen on {}: {}", bind.address, bind.reason()),
             }),
+            Self::Failed {
+                status: Some(ExitStatus::Code(0)),
+                ..
+            } => Some(
+                "they ended by themselves, without an error: an app that is run must keep running".into(),
+            ),
             Self::Failed { .. } => Some("what the workers wrote before they died is above".into()),
             Self::Cwd { .. } | Self::System { .. } | Self::NoOutcome => None,
         }

@@ -20,6 +20,7 @@ mod words;
 
 use args::{Cli, Verb};
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use exit::Exit;
 use output::Console;
 use std::io::{self, Write};
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
             writeln!(io::stderr(), "error: {error:#}").ok();
             Exit::Unexpected
         }),
-        Err(answer) => refuse(&answer),
+        Err(answer) => refuse(answer),
     };
     exit.into()
 }
@@ -52,11 +53,23 @@ fn perform(verb: Verb) -> anyhow::Result<Exit> {
 }
 
 /// Prints what clap has to say: help, the version, or an error. A closed output is no reason to fail.
-fn refuse(answer: &clap::Error) -> Exit {
+fn refuse(mut answer: clap::Error) -> Exit {
+    advise(&mut answer);
     answer.print().ok();
     if answer.use_stderr() {
         Exit::Usage
     } else {
         Exit::Ok
+    }
+}
+
+/// `everup run node app.js`: clap cannot know that the rest was meant for the app.
+fn advise(answer: &mut clap::Error) {
+    let Some(ContextValue::String(word)) = answer.get(ContextKind::InvalidArg) else {
+        return;
+    };
+    if answer.kind() == ErrorKind::UnknownArgument && !word.starts_with('-') {
+        let tip = format!("arguments of the app go after `--`, or into one string: \"SCRIPT {word}\"");
+        answer.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
 }

@@ -24,7 +24,7 @@
 //! nobody spins and nobody is starved for ever.
 //!
 //! Pipelining: a worker may hold several unanswered connections while its answers come quickly. Its *window*
-//! grows by one with each answer within [`QUICK`] and halves with each one slower than [`SLOW`].
+//! grows by one with each answer within `QUICK` and halves with each one slower than `SLOW`.
 
 use crate::id::{EndpointId, Token, WorkerId};
 use crate::schedule::{Candidate, Policy, Scheduler};
