@@ -152,7 +152,7 @@ fn pid_file_says_that_all_are_ready() -> Result<()> {
         .finish()?;
     ensure!(second.code() == Some(7), "{}", second.all());
     ensure!(
-        second.err.iter().any(|line| line.contains(&run.pid.to_string())),
+        second.all().contains(&format!("held by process {}", run.pid)),
         "{}",
         second.all()
     );

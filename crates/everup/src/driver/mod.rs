@@ -29,6 +29,7 @@ use everup_core::time::Time;
 use everup_core::wire;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::Receiver;
@@ -49,6 +50,8 @@ pub(crate) struct Driver {
     started: Instant,
     now: Time,
     poller: Poller,
+    /// Tells the descendants of this cluster's workers from those of any other's.
+    mark: String,
     commands: Receiver<Command>,
     wake: OwnedFd,
     children: Option<OwnedFd>,
@@ -138,6 +141,7 @@ impl Driver {
             started: Instant::now(),
             now: Time::ZERO,
             poller,
+            mark: format!("{:016x}", RandomState::new().hash_one(std::process::id())),
             commands,
             wake,
             children,

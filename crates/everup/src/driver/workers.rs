@@ -71,7 +71,7 @@ impl Driver {
         }
         let pipes = self.output(worker, slot, &mut table)?;
 
-        let mark = format!("{}.{}", std::process::id(), worker);
+        let mark = format!("{}.{worker}", self.mark);
         let env = self.environment(
             worker,
             slot,
