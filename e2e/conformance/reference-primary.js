@@ -9,6 +9,11 @@ const emit = (event, worker, more) => {
   process.stdout.write(`${JSON.stringify({ event, worker: worker && worker.id, ...more })}\n`);
 };
 const workers = new Map();
+let stopping = false;
+
+const stopped = () => {
+  if (stopping && [...workers.values()].every((worker) => worker.isDead())) emit('stopped');
+};
 
 const lines = (worker, stream) => {
   readline.createInterface({ input: stream }).on('line', (text) => emit('line', worker, { text }));
@@ -30,6 +35,7 @@ const fork = ({ env }) => {
   worker.on('error', (error) => emit('error', worker, { what: error.message }));
   worker.on('exit', (code, signal) => {
     emit('exit', worker, { code, signal, voluntary: worker.exitedAfterDisconnect === true });
+    stopped();
   });
 };
 
@@ -50,7 +56,7 @@ const commands = {
   },
   cut: ({ worker }) => workers.get(worker).process.disconnect(),
   kill: ({ worker, signal }) => workers.get(worker).process.kill(signal),
-  stop: () => cluster.disconnect(() => emit('stopped')),
+  stop: () => cluster.disconnect(() => { stopping = true; stopped(); }),
 };
 
 readline.createInterface({ input: process.stdin })

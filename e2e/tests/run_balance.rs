@@ -28,7 +28,10 @@ fn round_robin_gives_everybody_the_same() -> Result<()> {
     ensure!(found == equal, "one after the other: {found:?}");
     // With many at a time a worker whose answers are late is passed over.
     let found = spread(&run, 12)?;
-    ensure!(found.len() == 3 && found.values().all(|&count| count >= 500), "twelve at a time: {found:?}");
+    ensure!(
+        found.len() == 3 && found.values().all(|&count| count >= 500),
+        "twelve at a time: {found:?}"
+    );
     ensure!(run.stop()?.code() == Some(0));
     Ok(())
 }

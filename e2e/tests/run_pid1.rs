@@ -67,7 +67,16 @@ fn its_signals_reach_the_workers() -> Result<()> {
         process::signal(everup, signal)?;
         let ended = run.ended(LIMIT)?;
         ensure!(ended.code() == Some(0), "{}", ended.all());
-        ensure!(ended.out.iter().filter(|line| line.ends_with("got SIGINT")).count() == 2, "{}", ended.all());
+        ensure!(
+            ended
+                .out
+                .iter()
+                .filter(|line| line.ends_with("got SIGINT"))
+                .count()
+                == 2,
+            "{}",
+            ended.all()
+        );
         run.gone(Duration::from_secs(1))?;
     }
     Ok(())

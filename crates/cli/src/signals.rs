@@ -4,7 +4,7 @@ use crate::events::Reporter;
 use everup::signals::Signals;
 use everup::{Cluster, signal_name};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 const SIGHUP: i32 = 1;
@@ -23,35 +23,43 @@ pub(crate) fn block() -> io::Result<Signals> {
     Signals::block(&[SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM])
 }
 
-/// Acts on signals for as long as the cluster lives, in a thread of its own.
+/// Acts on signals for as long as the cluster lives, in a thread of its own. Another one tells of them: an
+/// output that nobody reads must not keep the second signal from being heard.
 pub(crate) fn watch(
     signals: Signals,
     cluster: Weak<Cluster>,
     reporter: Arc<Mutex<Reporter>>,
 ) -> io::Result<()> {
-    let act = move || {
-        let mut asked = None;
-        while let Ok(signal) = signals.wait() {
-            let Some(cluster) = cluster.upgrade() else { return };
-            let reaction = Reaction::to(signal, asked.map(|first: Instant| first.elapsed()));
-            if reaction == Reaction::Repeated {
-                continue;
-            }
-            let notice = format!("{}: {}", signal_name(signal), reaction.told());
+    let (notices, received) = mpsc::sync_channel::<String>(16);
+    let tell = move || {
+        for notice in received {
             reporter
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .notice(&notice);
+        }
+    };
+    let act = move || {
+        let mut asked: Option<Instant> = None;
+        while let Ok(signal) = signals.wait() {
+            let Some(cluster) = cluster.upgrade() else { return };
+            let reaction = Reaction::to(signal, asked.map(|first| first.elapsed()));
             match reaction {
                 Reaction::Stop => cluster.stop(),
                 Reaction::Kill => cluster.stop_now(),
-                Reaction::Repeated | Reaction::Ignore => {}
+                Reaction::Repeated => continue,
+                Reaction::Ignore => {}
             }
             if reaction != Reaction::Ignore {
                 asked.get_or_insert_with(Instant::now);
             }
+            // Full only if nobody reads: then nobody misses it.
+            notices
+                .try_send(format!("{}: {}", signal_name(signal), reaction.told()))
+                .ok();
         }
     };
+    std::thread::Builder::new().name("notices".into()).spawn(tell)?;
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(act)

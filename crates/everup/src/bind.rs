@@ -73,13 +73,16 @@ pub(crate) fn for_worker<'a>(
     }
 }
 
-/// Binds what the operator asked for.
+/// Binds what the operator asked for. Blocking, as systemd passes its sockets: programs that want it otherwise
+/// say so themselves.
 pub(crate) fn for_operator(asked: &Listen) -> Result<BoundSocket, Errno> {
-    match &asked.address {
+    let bound = match &asked.address {
         ListenAddress::Tcp(address) => tcp(*address, false, DEFAULT_BACKLOG),
         ListenAddress::Udp(address) => udp_socket(*address, UdpFlags::default()),
         ListenAddress::Unix(path) => unix(path, DEFAULT_BACKLOG),
-    }
+    }?;
+    rustix::io::ioctl_fionbio(&bound.descriptor, false)?;
+    Ok(bound)
 }
 
 /// Dual-stack first; IPv4 where there is no IPv6.

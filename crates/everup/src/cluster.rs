@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
@@ -181,7 +182,7 @@ impl Cluster {
             commands,
             wake: Arc::new(wake),
         };
-        let (reporter, events) = reporter(commander.clone());
+        let (reporter, events, queued) = reporter(commander.clone());
         let driver = Driver::new(spec, passed, relay, received, waker, reporter)
             .map_err(system("set up the engine's descriptors"))?;
         let engine = std::thread::Builder::new()
@@ -193,7 +194,7 @@ impl Cluster {
                 commander,
                 engine: Some(engine),
             },
-            Events { events },
+            Events { events, queued },
         ))
     }
 
@@ -206,6 +207,9 @@ impl Cluster {
     }
 
     /// Sends a message (one JSON value as text) to a worker's app. False if it is not JSON.
+    ///
+    /// At most 256 MiB are queued for a worker that does not read; what is more is dropped, with an
+    /// [`Event::Error`].
     ///
     /// A message to a Node worker that has not attached a listener yet is lost in the worker, as with Node's
     /// own primary: wait for its first message, or until it listens.
@@ -299,17 +303,26 @@ impl Drop for Cluster {
 #[derive(Debug)]
 pub struct Events {
     events: Receiver<Event>,
+    /// Bytes of messages in the queue.
+    queued: Arc<AtomicUsize>,
 }
 
 impl Events {
     /// The next event; `None` after [`Event::Stopped`]. Works in any async runtime; cancelling it loses nothing.
     pub async fn recv(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        Some(self.taken(event?))
     }
 
     /// The next event, waiting for it in this thread; `None` after [`Event::Stopped`].
     pub fn recv_blocking(&mut self) -> Option<Event> {
-        self.events.blocking_recv()
+        let event = self.events.blocking_recv();
+        Some(self.taken(event?))
+    }
+
+    fn taken(&self, event: Event) -> Event {
+        self.queued.fetch_sub(event.weight(), Ordering::Relaxed);
+        event
     }
 
     /// The next event if it comes within `limit`.
@@ -320,7 +333,7 @@ impl Events {
         let deadline = Instant::now() + limit;
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
-        let mut next = pin!(self.events.recv());
+        let mut next = pin!(self.recv());
         loop {
             if let Poll::Ready(event) = next.as_mut().poll(&mut context) {
                 return Ok(event);

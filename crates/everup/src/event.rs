@@ -138,6 +138,17 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// How much memory it holds beside itself: the bytes of a message.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Message { message, .. } | Self::Handle { message, .. } => message.len(),
+            Self::Opaque { payload, .. } => payload.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A descriptor that a worker sent. The worker is told when it is dropped, where it waits for that.
 #[derive(Debug)]
 pub struct ReceivedHandle {

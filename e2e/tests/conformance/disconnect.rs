@@ -18,7 +18,10 @@ pub(crate) fn disconnect(at: &At) {
         for &worker in &workers {
             let ports = primary.says(worker, "ports")["ports"].clone();
             let ports = [0, 1].map(|index| {
-                ports[index].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port")
+                ports[index]
+                    .as_u64()
+                    .and_then(|port| u16::try_from(port).ok())
+                    .expect("a port")
             });
             assert_ne!(ports[0], ports[1]);
             for port in ports {
@@ -42,7 +45,9 @@ pub(crate) fn disconnect_before_exit(at: &At) {
     primary.disconnect(worker);
     primary.stop();
     primary.exits(worker, 0, true);
-    primary.take("end of the cluster", |seen| matches!(seen, Seen::Stopped { clean: true }));
+    primary.take("end of the cluster", |seen| {
+        matches!(seen, Seen::Stopped { clean: true })
+    });
 }
 
 /// A worker's own disconnect waits for the primary's answer.
@@ -144,7 +149,10 @@ pub(crate) fn worker_disconnect(at: &At) {
     }
     primary.exits(worker, 42, true);
     if !at.reference() {
-        assert_eq!(primary.order(worker), ["fork", "online", "listening", "disconnect", "exit"]);
+        assert_eq!(
+            primary.order(worker),
+            ["fork", "online", "listening", "disconnect", "exit"]
+        );
     }
     primary.end();
 }
@@ -174,8 +182,12 @@ pub(crate) fn worker_no_exit(at: &At) {
     let (mut connection, _) = listener.accept().expect("the worker connects");
     primary.disconnect(worker);
     primary.disconnected(worker);
-    connection.set_read_timeout(Some(Duration::from_millis(200))).expect("set a limit");
-    let error = connection.read(&mut [0]).expect_err("the worker holds its connection");
+    connection
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .expect("set a limit");
+    let error = connection
+        .read(&mut [0])
+        .expect_err("the worker holds its connection");
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(alive(pid));
     drop(connection);
@@ -248,7 +260,13 @@ fn server_restart(at: &At) {
     let first = primary.fork();
     let port = primary.port(first);
     let second = primary.fork_with(&[("RESTART", "y")]);
-    assert_eq!(primary.exit(second), Exit { status: ExitStatus::Code(0), voluntary: false });
+    assert_eq!(
+        primary.exit(second),
+        Exit {
+            status: ExitStatus::Code(0),
+            voluntary: false
+        }
+    );
     assert_eq!(greet(port), first);
     primary.leave(&[first]);
     primary.end();

@@ -3,7 +3,8 @@
 use everup::cluster::Fork;
 use everup::event::ReceivedHandle;
 use everup::{
-    Address, Cluster, Event, Events, ExitStatus, HandleKind, Line, LineSink, Outcome, Spec, TimedOut, WorkerId,
+    Address, Cluster, Event, Events, ExitStatus, HandleKind, Line, LineSink, Outcome, Spec, TimedOut,
+    WorkerId,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -22,20 +23,53 @@ pub(crate) struct Exit {
 /// An event, as the tests see it.
 #[derive(Debug)]
 pub(crate) enum Seen {
-    Fork { worker: u32, pid: u32 },
-    Online { worker: u32 },
-    Listening { worker: u32, address: Address },
-    Ready { worker: u32 },
-    Disconnect { worker: u32 },
-    Exit { worker: u32, exit: Exit },
-    Message { worker: u32, json: Value },
-    Handle { worker: u32, json: Value, kind: Option<HandleKind>, descriptor: Option<ReceivedHandle> },
-    BindFailed { worker: u32, errno: i32 },
-    Line { worker: u32, text: String },
+    Fork {
+        worker: u32,
+        pid: u32,
+    },
+    Online {
+        worker: u32,
+    },
+    Listening {
+        worker: u32,
+        address: Address,
+    },
+    Ready {
+        worker: u32,
+    },
+    Disconnect {
+        worker: u32,
+    },
+    Exit {
+        worker: u32,
+        exit: Exit,
+    },
+    Message {
+        worker: u32,
+        json: Value,
+    },
+    Handle {
+        worker: u32,
+        json: Value,
+        kind: Option<HandleKind>,
+        descriptor: Option<ReceivedHandle>,
+    },
+    BindFailed {
+        worker: u32,
+        errno: i32,
+    },
+    Line {
+        worker: u32,
+        text: String,
+    },
     /// `clean`: nobody had to be killed.
-    Stopped { clean: bool },
+    Stopped {
+        clean: bool,
+    },
     /// Anything else, in words.
-    Other { what: String },
+    Other {
+        what: String,
+    },
 }
 
 impl Seen {
@@ -53,7 +87,7 @@ impl Seen {
             | Self::BindFailed { .. }
             | Self::Line { .. }
             | Self::Stopped { .. }
-            | Self::Other { .. } => None,
+            | Self::Other(_) => None,
         }
     }
 }
@@ -87,6 +121,8 @@ pub(crate) trait Engine {
     fn state(&mut self, worker: u32) -> Option<(String, bool)>;
     fn next(&mut self, limit: Duration) -> Option<Seen>;
     fn order(&self, worker: u32) -> Vec<&'static str>;
+    /// Waits until nothing of it is left.
+    fn join(self: Box<Self>);
 }
 
 /// `everup` as the primary.
@@ -100,7 +136,12 @@ pub(crate) struct Everup {
 impl Everup {
     pub(crate) fn start(spec: Spec, lines: Receiver<Seen>) -> Self {
         let (cluster, events) = Cluster::start(spec).expect("start a cluster");
-        Self { cluster, events, lines, lives: Lives::default() }
+        Self {
+            cluster,
+            events,
+            lines,
+            lives: Lives::default(),
+        }
     }
 }
 
@@ -116,7 +157,10 @@ impl Engine for Everup {
     }
 
     fn send_handle(&mut self, worker: u32, json: &str, kind: HandleKind, fd: OwnedFd) {
-        assert!(self.cluster.send_handle(WorkerId(worker), json, kind, fd), "not JSON: {json:.100}");
+        assert!(
+            self.cluster.send_handle(WorkerId(worker), json, kind, fd),
+            "not JSON: {json:.100}"
+        );
     }
 
     fn disconnect(&mut self, worker: u32) {
@@ -165,36 +209,75 @@ impl Engine for Everup {
     fn order(&self, worker: u32) -> Vec<&'static str> {
         self.lives.of(worker)
     }
+
+    fn join(self: Box<Self>) {
+        assert_eq!(self.cluster.join(), Outcome::Stopped);
+    }
 }
 
 fn seen(event: Event) -> Seen {
-    let json = |message: &str| serde_json::from_str(message).unwrap_or_else(|error| panic!("{error}: {message:.200}"));
+    let json = |message: &str| {
+        serde_json::from_str(message).unwrap_or_else(|error| panic!("{error}: {message:.200}"))
+    };
     match event {
-        Event::Fork { worker, pid, .. } => Seen::Fork { worker: worker.0, pid },
+        Event::Fork { worker, pid, .. } => Seen::Fork {
+            worker: worker.0,
+            pid,
+        },
         Event::Online { worker } => Seen::Online { worker: worker.0 },
-        Event::Listening { worker, address } => Seen::Listening { worker: worker.0, address },
+        Event::Listening { worker, address } => Seen::Listening {
+            worker: worker.0,
+            address,
+        },
         Event::Ready { worker, .. } => Seen::Ready { worker: worker.0 },
         Event::Disconnect { worker } => Seen::Disconnect { worker: worker.0 },
-        Event::Exit { worker, status, voluntary, .. } => {
-            Seen::Exit { worker: worker.0, exit: Exit { status, voluntary } }
-        }
-        Event::Message { worker, message } => Seen::Message { worker: worker.0, json: json(&message) },
-        Event::Handle { worker, kind, message, descriptor } => Seen::Handle {
+        Event::Exit {
+            worker,
+            status,
+            voluntary,
+            ..
+        } => Seen::Exit {
+            worker: worker.0,
+            exit: Exit { status, voluntary },
+        },
+        Event::Message { worker, message } => Seen::Message {
+            worker: worker.0,
+            json: json(&message),
+        },
+        Event::Handle {
+            worker,
+            kind,
+            message,
+            descriptor,
+        } => Seen::Handle {
             worker: worker.0,
             json: json(&message),
             kind: Some(kind),
             descriptor: Some(descriptor),
         },
-        Event::BindFailed { worker, errno, .. } => Seen::BindFailed { worker: worker.0, errno },
-        Event::Stopped { outcome } => Seen::Stopped { clean: outcome == Outcome::Stopped },
-        other => Seen::Other { what: format!("{other:?}") },
+        Event::BindFailed { worker, errno, .. } => Seen::BindFailed {
+            worker: worker.0,
+            errno,
+        },
+        Event::Stopped { outcome } => Seen::Stopped {
+            clean: outcome == Outcome::Stopped,
+        },
+        other => Seen::Other {
+            what: format!("{other:?}"),
+        },
     }
 }
 
 /// Collects the workers' lines.
 pub(crate) fn lines() -> (Collect, Receiver<Seen>) {
     let (sender, receiver) = channel();
-    (Collect { sender, partial: HashMap::new() }, receiver)
+    (
+        Collect {
+            sender,
+            partial: HashMap::new(),
+        },
+        receiver,
+    )
 }
 
 #[derive(Debug)]
@@ -210,7 +293,12 @@ impl LineSink for Collect {
         if !line.partial {
             let text = std::mem::take(text);
             // A test that has ended reads no more.
-            self.sender.send(Seen::Line { worker: line.worker.0, text }).unwrap_or(());
+            self.sender
+                .send(Seen::Line {
+                    worker: line.worker.0,
+                    text,
+                })
+                .unwrap_or(());
         }
     }
 

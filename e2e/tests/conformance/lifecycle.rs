@@ -18,7 +18,13 @@ fn signal(name: &str) -> i32 {
 }
 
 fn killed(name: &str) -> Exit {
-    Exit { status: ExitStatus::Signal { signal: signal(name), core: false }, voluntary: false }
+    Exit {
+        status: ExitStatus::Signal {
+            signal: signal(name),
+            core: false,
+        },
+        voluntary: false,
+    }
 }
 
 /// Order of events, states, and what the worker finds in its environment.
@@ -29,7 +35,11 @@ pub(crate) fn basic(at: &At) {
     let start = primary.says(worker, "start");
     assert_eq!(start["worker"], true);
     assert_eq!(start["id"], 1);
-    assert_eq!(start["left"], json!([]), "the channel's variables are gone from the environment");
+    assert_eq!(
+        start["left"],
+        json!([]),
+        "the channel's variables are gone from the environment"
+    );
     match primary.listening(worker) {
         Address::Tcp(address) => {
             assert!(address.ip().is_loopback());
@@ -46,7 +56,10 @@ pub(crate) fn basic(at: &At) {
     primary.disconnected(worker);
     if !at.reference() {
         assert_eq!(primary.state(worker), None);
-        assert_eq!(primary.order(worker), ["fork", "online", "listening", "disconnect", "exit"]);
+        assert_eq!(
+            primary.order(worker),
+            ["fork", "online", "listening", "disconnect", "exit"]
+        );
     }
     primary.end();
 }
@@ -54,7 +67,9 @@ pub(crate) fn basic(at: &At) {
 /// An exit code is reported, once.
 pub(crate) fn worker_death(at: &At) {
     let mut primary = at.primary("lifecycle.js", "exit");
-    let [(worker, _), (other, port)] = primary.fork_listening(2, &[])[..] else { unreachable!() };
+    let [(worker, _), (other, port)] = primary.fork_listening(2, &[])[..] else {
+        unreachable!()
+    };
     primary.tell(worker, &json!({ "do": "exit", "code": 42 }));
     primary.exits(worker, 42, false);
     assert_eq!(greet(port), other);
@@ -82,7 +97,10 @@ pub(crate) fn worker_init(at: &At) {
     let worker = primary.fork();
     primary.online(worker);
     primary.tell(worker, &json!({ "hello": ["world", 1] }));
-    assert_eq!(primary.says(worker, "got")["message"], json!({ "hello": ["world", 1] }));
+    assert_eq!(
+        primary.says(worker, "got")["message"],
+        json!({ "hello": ["world", 1] })
+    );
     primary.end();
 }
 
@@ -184,7 +202,10 @@ pub(crate) fn call_and_destroy(at: &At) {
     primary.kill(worker, signal("TERM"));
     let exit = primary.exit(worker);
     // Whichever was first.
-    assert!(exit.voluntary && exit.status == ExitStatus::Code(0) || exit.status == killed("TERM").status, "{exit:?}");
+    assert!(
+        exit.voluntary && exit.status == ExitStatus::Code(0) || exit.status == killed("TERM").status,
+        "{exit:?}"
+    );
     if !at.reference() {
         primary.kill(worker, signal("KILL"));
         primary.disconnect(worker);
@@ -203,7 +224,10 @@ pub(crate) fn concurrent_disconnect(at: &At) {
         primary.says(worker, "up");
     }
     for &worker in &workers {
-        primary.tell(worker, &json!(if worker % 2 == 0 { "disconnect" } else { "destroy" }));
+        primary.tell(
+            worker,
+            &json!(if worker % 2 == 0 { "disconnect" } else { "destroy" }),
+        );
     }
     for _ in &workers {
         primary.take("disconnect", |seen| matches!(seen, Seen::Disconnect { .. }));
@@ -225,14 +249,20 @@ pub(crate) fn cwd(at: &At) {
     spec.cwd = Some(path.clone());
     let mut primary = at.start(spec);
     let worker = primary.fork();
-    assert_eq!(primary.says(worker, "start")["cwd"], path.to_str().expect("UTF-8"));
+    assert_eq!(
+        primary.says(worker, "start")["cwd"],
+        path.to_str().expect("UTF-8")
+    );
     primary.end();
 }
 
 /// A fork's variables are added to the spec's and win over them.
 pub(crate) fn fork_env(at: &At) {
     let mut spec = at.spec("lifecycle.js", "basic");
-    spec.env = vec![("CONFORMANCE_BASE".into(), "base".into()), ("GIVEN".into(), "spec".into())];
+    spec.env = vec![
+        ("CONFORMANCE_BASE".into(), "base".into()),
+        ("GIVEN".into(), "spec".into()),
+    ];
     let mut primary = at.start(spec);
     let (plain, given) = (primary.fork(), primary.fork_with(&[("GIVEN", "fork")]));
     for (worker, value) in [(plain, "spec"), (given, "fork")] {
@@ -246,10 +276,14 @@ pub(crate) fn fork_env(at: &At) {
 /// Arguments reach the script.
 pub(crate) fn setup_primary(at: &At) {
     let mut spec = at.spec("lifecycle.js", "basic");
-    spec.args.extend(["custom argument".into(), "--flag".into(), "drei \u{1F600}".into()]);
+    spec.args
+        .extend(["custom argument".into(), "--flag".into(), "drei \u{1F600}".into()]);
     let mut primary = at.start(spec);
     let worker = primary.fork();
-    assert_eq!(primary.says(worker, "start")["args"], json!(["custom argument", "--flag", "drei \u{1F600}"]));
+    assert_eq!(
+        primary.says(worker, "start")["args"],
+        json!(["custom argument", "--flag", "drei \u{1F600}"])
+    );
     primary.end();
 }
 
@@ -266,7 +300,8 @@ pub(crate) fn fork_stdio(at: &At) {
     primary.says(worker, "up");
     ours.write_all(b"foobar").expect("write");
     let mut answer = [0; 6];
-    ours.set_read_timeout(Some(crate::support::LIMIT)).expect("set a limit");
+    ours.set_read_timeout(Some(crate::support::LIMIT))
+        .expect("set a limit");
     ours.read_exact(&mut answer).expect("read");
     assert_eq!(&answer, b"foobar");
     primary.leave(&[worker]);
@@ -320,10 +355,18 @@ fn primary_ends(at: &At, signal: Option<Signal>) {
         .spawn()
         .expect("run this test alone");
     let output = BufReader::new(child.stdout.take().expect("piped"));
-    let found = output.lines().map_while(Result::ok).find_map(|line| Some(line.split_once("WORKERS ")?.1.to_owned()));
+    let found = output
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.split_once("WORKERS ")?.1.to_owned()));
     let found = found.expect("the other process started its workers");
-    let mut numbers = found.split(' ').map(|number| number.parse::<u32>().expect("a number"));
-    let port = numbers.next().and_then(|port| u16::try_from(port).ok()).expect("a port");
+    let mut numbers = found
+        .split(' ')
+        .map(|number| number.parse::<u32>().expect("a number"));
+    let port = numbers
+        .next()
+        .and_then(|port| u16::try_from(port).ok())
+        .expect("a port");
     let pids: Vec<u32> = numbers.collect();
     assert!(pids.len() == 2 && pids.iter().all(|pid| alive(*pid)) && !is_free(port));
 
@@ -334,8 +377,14 @@ fn primary_ends(at: &At, signal: Option<Signal>) {
     drop(child.stdin.take());
     let status = child.wait().expect("reap");
     assert_eq!(status.signal(), signal.map(Signal::as_raw), "{status}");
-    until("the workers are gone and the port is free", || !pids.iter().any(|pid| alive(*pid)) && is_free(port));
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    until("the workers are gone and the port is free", || {
+        !pids.iter().any(|pid| alive(*pid)) && is_free(port)
+    });
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// Starts an idle and a looping worker, says so, and ends without any care when its input does.
@@ -355,10 +404,14 @@ fn be_ended(at: &At) {
     quiet.port(idle);
     print_line(&format!("WORKERS {port} {first} {second}"));
     std::mem::forget::<[Primary; 2]>([primary, quiet]);
-    std::io::stdin().read_to_end(&mut Vec::new()).expect("wait for the end of input");
+    std::io::stdin()
+        .read_to_end(&mut Vec::new())
+        .expect("wait for the end of input");
 }
 
 fn print_line(text: &str) {
     let mut output = std::io::stdout();
-    writeln!(output, "{text}").and_then(|()| output.flush()).expect("write to standard output");
+    writeln!(output, "{text}")
+        .and_then(|()| output.flush())
+        .expect("write to standard output");
 }

@@ -16,12 +16,18 @@ const EACCES: i32 = 13;
 /// A spec of `listen.js` with these variables.
 fn spec(at: &At, case: &str, env: &[(&str, u16)]) -> Spec {
     let mut spec = at.spec("listen.js", case);
-    spec.env = env.iter().map(|(name, value)| ((*name).into(), value.to_string().into())).collect();
+    spec.env = env
+        .iter()
+        .map(|(name, value)| ((*name).into(), value.to_string().into()))
+        .collect();
     spec
 }
 
 fn port_of(message: &Value) -> u16 {
-    message["address"]["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port")
+    message["address"]["port"]
+        .as_u64()
+        .and_then(|port| u16::try_from(port).ok())
+        .expect("a port")
 }
 
 /// The error of a bind reaches the app, and we tell it too.
@@ -30,7 +36,10 @@ fn fails(at: &At, primary: &mut Primary, worker: u32, code: &str, errno: i32) {
     assert_eq!(error["code"], code);
     assert_eq!(error["syscall"], "bind");
     if !at.reference() {
-        primary.take("bind error", |seen| matches!(seen, Seen::BindFailed { worker: w, errno: e } if *w == worker && *e == errno));
+        primary.take(
+            "bind error",
+            |seen| matches!(seen, Seen::BindFailed { worker: w, errno: e } if *w == worker && *e == errno),
+        );
     }
 }
 
@@ -103,7 +112,10 @@ pub(crate) fn child_index_net(at: &At) {
             let ports = primary.says(worker, "round")["ports"].clone();
             let ports = ports.as_array().expect("ports");
             assert_eq!(ports.len(), 3);
-            assert!(ports[0] != ports[1] && ports[1] != ports[2] && ports[0] != ports[2], "{ports:?}");
+            assert!(
+                ports[0] != ports[1] && ports[1] != ports[2] && ports[0] != ports[2],
+                "{ports:?}"
+            );
         }
         primary.says(worker, "done");
     }
@@ -116,7 +128,9 @@ pub(crate) fn listening_port(at: &At) {
     let mut primary = at.primary("listen.js", "zero");
     let workers = [primary.fork(), primary.fork()];
     let ports = workers.map(|worker| {
-        let Address::Tcp(address) = primary.listening(worker) else { panic!("not TCP") };
+        let Address::Tcp(address) = primary.listening(worker) else {
+            panic!("not TCP")
+        };
         assert_eq!(address.ip(), HERE);
         assert_eq!(port_of(&primary.says(worker, "listening")), address.port());
         address.port()
@@ -147,9 +161,14 @@ pub(crate) fn net_listen_backlog(at: &At) {
     let port = primary.port(worker);
     assert_eq!(greet(port), worker);
     primary.freeze(worker, true);
-    let clients: Vec<_> =
-        (0..16).map_while(|_| try_connect(port, Duration::from_millis(300))).collect();
-    assert!((3..12).contains(&clients.len()), "{} clients with a backlog of 3", clients.len());
+    let clients: Vec<_> = (0..16)
+        .map_while(|_| try_connect(port, Duration::from_millis(300)))
+        .collect();
+    assert!(
+        (3..12).contains(&clients.len()),
+        "{} clients with a backlog of 3",
+        clients.len()
+    );
     primary.freeze(worker, false);
     for client in clients {
         assert_eq!(crate::net::read_all(client), worker.to_string());
@@ -165,8 +184,13 @@ pub(crate) fn net_listen_ipv6only_false(at: &At) {
         assert_eq!(primary.says(worker, "listening")["address"]["family"], "IPv6");
         primary.listening(worker)
     });
-    assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
-    let Address::Tcp(address) = addresses[0] else { panic!("not TCP") };
+    assert!(
+        addresses.iter().all(|address| *address == addresses[0]),
+        "{addresses:?}"
+    );
+    let Address::Tcp(address) = addresses[0] else {
+        panic!("not TCP")
+    };
     assert!(workers.contains(&greet_at((Ipv4Addr::LOCALHOST, address.port()).into())));
     assert!(workers.contains(&greet_at((Ipv6Addr::LOCALHOST, address.port()).into())));
     primary.end();
@@ -227,7 +251,11 @@ pub(crate) fn net_listen_exclusive_random_ports(at: &At) {
 /// A shared port works for both workers, an exclusive one for the first only.
 pub(crate) fn net_listen_shared_ports(at: &At) {
     let (port, second) = (free_port(), free_port());
-    let mut primary = at.start(spec(at, "sharedAndExclusive", &[("PORT", port), ("PORT2", second)]));
+    let mut primary = at.start(spec(
+        at,
+        "sharedAndExclusive",
+        &[("PORT", port), ("PORT2", second)],
+    ));
     let workers = [primary.fork(), 0];
     for name in ["shared", "exclusive"] {
         assert_eq!(primary.says(workers[0], "listening")["server"], name);
@@ -235,7 +263,10 @@ pub(crate) fn net_listen_shared_ports(at: &At) {
     let workers = [workers[0], primary.fork()];
     assert_eq!(primary.says(workers[1], "listening")["server"], "shared");
     let error = primary.says(workers[1], "error");
-    assert_eq!((&error["server"], &error["code"]), (&json!("exclusive"), &json!("EADDRINUSE")));
+    assert_eq!(
+        (&error["server"], &error["code"]),
+        (&json!("exclusive"), &json!("EADDRINUSE"))
+    );
     assert_eq!(greet(second), workers[0]);
     assert!(workers.contains(&greet(port)));
     primary.end();
@@ -327,7 +358,9 @@ pub(crate) fn found_backlog_false(at: &At) {
     let port = free_port();
     let mut primary = at.start(spec(at, "backlogFalse", &[("PORT", port)]));
     let worker = primary.fork();
-    let Address::Tcp(address) = primary.listening(worker) else { panic!("not TCP") };
+    let Address::Tcp(address) = primary.listening(worker) else {
+        panic!("not TCP")
+    };
     assert_eq!(address.port(), port);
     assert_eq!(greet_at(address), worker);
     // It is not taken for 0.

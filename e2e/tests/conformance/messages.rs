@@ -21,11 +21,23 @@ pub(crate) fn message(at: &At) {
         assert_eq!(primary.message(worker), message);
     }
     let large = json!({ "text": "é中\u{1F600}\u{2028}".repeat(100_000) });
-    let messages = [json!("text"), json!(0.5), Value::Null, json!([]), json!({ "cmd": "NODE_" }), large];
+    let messages = [
+        json!("text"),
+        json!(0.5),
+        Value::Null,
+        json!([]),
+        json!({ "cmd": "NODE_" }),
+        large,
+    ];
     for (index, message) in messages.iter().enumerate() {
         primary.tell(worker, message);
         let echo = primary.says(worker, "echo");
-        assert!(echo["message"] == *message, "{:.100} is not {:.100}", echo["message"].to_string(), message.to_string());
+        assert!(
+            echo["message"] == *message,
+            "{:.100} is not {:.100}",
+            echo["message"].to_string(),
+            message.to_string()
+        );
         assert_eq!(echo["worker"], index + 1, "cluster.worker hears it too");
     }
     primary.end();
@@ -36,7 +48,11 @@ pub(crate) fn invalid_message(at: &At) {
     let mut primary = at.primary("messages.js", "invalid");
     let worker = primary.fork();
     primary.online(worker);
-    assert_eq!(primary.message(worker), json!({ "cmd": "NODE_" }), "a message of the app's");
+    assert_eq!(
+        primary.message(worker),
+        json!({ "cmd": "NODE_" }),
+        "a message of the app's"
+    );
     primary.says(worker, "up");
     for text in [
         r#"{"cmd":"NODE_CLUSTER","ack":-1}"#,
@@ -62,7 +78,8 @@ pub(crate) fn advanced_serialization(at: &At) {
     assert_eq!(up["text"], "drei \u{1F600}");
     assert_eq!(up["numbers"], json!([1, -1, 0.5, 1_099_511_627_776_u64]));
     assert_eq!((&up["nothing"], &up["yes"]), (&Value::Null, &json!(true)));
-    let message = json!({ "a": [1, 2.5, "drei \u{1F600}", null, { "deep": [[], {}] }], "b": false, "n": -70_000 });
+    let message =
+        json!({ "a": [1, 2.5, "drei \u{1F600}", null, { "deep": [[], {}] }], "b": false, "n": -70_000 });
     primary.tell(worker, &json!({ "do": "echo", "message": message }));
     assert_eq!(primary.says(worker, "echo")["message"], message);
     if !at.reference() {

@@ -20,7 +20,10 @@ pub(crate) fn free_port() -> u16 {
     for _ in 0..COUNT {
         let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        if TcpListener::bind(any).is_ok() && UdpSocket::bind(any).is_ok() && TcpListener::bind((HERE, port)).is_ok() {
+        if TcpListener::bind(any).is_ok()
+            && UdpSocket::bind(any).is_ok()
+            && TcpListener::bind((HERE, port)).is_ok()
+        {
             return port;
         }
     }
@@ -37,7 +40,8 @@ pub(crate) fn connect(port: u16) -> TcpStream {
 }
 
 pub(crate) fn connect_to(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, LIMIT).unwrap_or_else(|error| panic!("connect {address}: {error}"));
+    let stream = TcpStream::connect_timeout(&address, LIMIT)
+        .unwrap_or_else(|error| panic!("connect {address}: {error}"));
     stream.set_read_timeout(Some(LIMIT)).expect("set a limit");
     stream.set_write_timeout(Some(LIMIT)).expect("set a limit");
     stream
@@ -67,7 +71,8 @@ pub(crate) fn greet_at(address: SocketAddr) -> u32 {
 }
 
 pub(crate) fn connect_unix(path: &Path) -> UnixStream {
-    let stream = UnixStream::connect(path).unwrap_or_else(|error| panic!("connect {}: {error}", path.display()));
+    let stream =
+        UnixStream::connect(path).unwrap_or_else(|error| panic!("connect {}: {error}", path.display()));
     stream.set_read_timeout(Some(LIMIT)).expect("set a limit");
     stream
 }
@@ -77,12 +82,15 @@ pub(crate) fn greet_unix(path: &Path) -> u32 {
 }
 
 pub(crate) fn parse(text: &str) -> u32 {
-    text.parse().unwrap_or_else(|_| panic!("not a worker's id: {text:?}"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("not a worker's id: {text:?}"))
 }
 
 /// An HTTP request on an open connection, and the whole answer.
 pub(crate) fn http(mut stream: impl Read + Write) -> String {
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").expect("send a request");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
+        .expect("send a request");
     read_all(stream)
 }
 

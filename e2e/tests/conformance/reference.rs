@@ -41,7 +41,12 @@ impl Reference {
                 }
             }
         });
-        let mut reference = Self { child, commands, events, lives: Lives::default() };
+        let mut reference = Self {
+            child,
+            commands,
+            events,
+            lives: Lives::default(),
+        };
         let text = |value: &OsString| value.to_str().expect("UTF-8").to_owned();
         reference.command(&json!({
             "do": "setup",
@@ -104,6 +109,8 @@ impl Engine for Reference {
     fn order(&self, worker: u32) -> Vec<&'static str> {
         self.lives.of(worker)
     }
+
+    fn join(self: Box<Self>) {}
 }
 
 impl Drop for Reference {
@@ -115,29 +122,65 @@ impl Drop for Reference {
 
 fn pairs(env: &[(OsString, OsString)]) -> Value {
     let text = |value: &OsString| value.to_str().expect("UTF-8").to_owned();
-    env.iter().map(|(name, value)| (text(name), Value::from(text(value)))).collect::<serde_json::Map<_, _>>().into()
+    env.iter()
+        .map(|(name, value)| (text(name), Value::from(text(value))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn seen(event: &Value) -> Seen {
     let number = |name: &str| event[name].as_u64().and_then(|number| u32::try_from(number).ok());
     let worker = number("worker").unwrap_or(0);
     match event["event"].as_str().expect("a name") {
-        "fork" => Seen::Fork { worker, pid: number("pid").expect("a pid") },
+        "fork" => Seen::Fork {
+            worker,
+            pid: number("pid").expect("a pid"),
+        },
         "online" => Seen::Online { worker },
-        "listening" => Seen::Listening { worker, address: address(event) },
+        "listening" => Seen::Listening {
+            worker,
+            address: address(event),
+        },
         "disconnect" => Seen::Disconnect { worker },
         "exit" => {
             let status = match event["signal"].as_str() {
-                Some(name) => ExitStatus::Signal { signal: signal_number(name).expect("a signal"), core: false },
-                None => ExitStatus::Code(event["code"].as_i64().and_then(|code| i32::try_from(code).ok()).expect("a code")),
+                Some(name) => ExitStatus::Signal {
+                    signal: signal_number(name).expect("a signal"),
+                    core: false,
+                },
+                None => ExitStatus::Code(
+                    event["code"]
+                        .as_i64()
+                        .and_then(|code| i32::try_from(code).ok())
+                        .expect("a code"),
+                ),
             };
-            Seen::Exit { worker, exit: Exit { status, voluntary: event["voluntary"] == true } }
+            Seen::Exit {
+                worker,
+                exit: Exit {
+                    status,
+                    voluntary: event["voluntary"] == true,
+                },
+            }
         }
-        "message" => Seen::Message { worker, json: event["message"].clone() },
-        "handle" => Seen::Handle { worker, json: event["message"].clone(), kind: None, descriptor: None },
-        "line" => Seen::Line { worker, text: event["text"].as_str().expect("text").to_owned() },
+        "message" => Seen::Message {
+            worker,
+            json: event["message"].clone(),
+        },
+        "handle" => Seen::Handle {
+            worker,
+            json: event["message"].clone(),
+            kind: None,
+            descriptor: None,
+        },
+        "line" => Seen::Line {
+            worker,
+            text: event["text"].as_str().expect("text").to_owned(),
+        },
         "stopped" => Seen::Stopped { clean: true },
-        _ => Seen::Other { what: event.to_string() },
+        _ => Seen::Other {
+            what: event.to_string(),
+        },
     }
 }
 
@@ -151,9 +194,20 @@ fn address(event: &Value) -> Address {
         return Address::Unix(text.unwrap_or_default().to_owned());
     }
     let six = *kind == 6 || kind == "udp6" || (*kind == 4 && text.is_none());
-    let any = if six { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+    let any = if six {
+        IpAddr::from(Ipv6Addr::UNSPECIFIED)
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
     let host = text.map_or(any, |text| text.parse().expect("an address"));
-    let port = event["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+    let port = event["port"]
+        .as_u64()
+        .and_then(|port| u16::try_from(port).ok())
+        .expect("a port");
     let address = SocketAddr::new(host, port);
-    if kind.is_string() { Address::Udp(address) } else { Address::Tcp(address) }
+    if kind.is_string() {
+        Address::Udp(address)
+    } else {
+        Address::Tcp(address)
+    }
 }

@@ -36,11 +36,15 @@ pub(crate) fn accept_fail(at: &At) {
         primary.tell(worker, &json!({ "do": "ping", "number": number }));
         assert_eq!(primary.says(worker, "pong")["number"], number);
     }
-    client.set_read_timeout(Some(Duration::from_millis(100))).expect("set a limit");
+    client
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .expect("set a limit");
     let error = client.peek(&mut [0]).expect_err("nobody can serve it");
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     setrlimit(Resource::Nofile, limits).expect("lift the limit");
-    client.set_read_timeout(Some(crate::support::LIMIT)).expect("set a limit");
+    client
+        .set_read_timeout(Some(crate::support::LIMIT))
+        .expect("set a limit");
     assert_eq!(parse(&read_all(client)), worker);
     assert_eq!(greet(port), worker);
     primary.end();
@@ -49,7 +53,13 @@ pub(crate) fn accept_fail(at: &At) {
 /// A socket that is not connected yet: it has its descriptor already.
 fn socket() -> std::os::fd::OwnedFd {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket")
+    socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .expect("a socket")
 }
 
 fn connect_with(socket: std::os::fd::OwnedFd, port: u16) -> TcpStream {
@@ -108,7 +118,8 @@ pub(crate) fn http_server_drop_connections_in_cluster(at: &At) {
 fn on(at: &At, case: &str, port: u16, more: &[(&str, &str)]) -> Spec {
     let mut spec = at.spec("refuse.js", case);
     spec.env = vec![("PORT".into(), port.to_string().into())];
-    spec.env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+    spec.env
+        .extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
     spec
 }
 
@@ -119,7 +130,9 @@ pub(crate) fn found_killed_in_flight(at: &At) {
     }
     let port = free_port();
     let mut primary = at.start(on(at, "greet", port, &[]));
-    let [(first, _), (second, _)] = primary.fork_listening(2, &[])[..] else { unreachable!() };
+    let [(first, _), (second, _)] = primary.fork_listening(2, &[])[..] else {
+        unreachable!()
+    };
     primary.freeze(first, true);
     primary.freeze(second, true);
     let clients: Vec<_> = (0..6).map(|_| connect(port)).collect();
@@ -140,10 +153,17 @@ pub(crate) fn found_nack(at: &At) {
     let mut spec = on(at, "full", port, &[]);
     let node = std::mem::replace(&mut spec.program, "/bin/sh".into());
     let args = std::mem::take(&mut spec.args);
-    spec.args = vec!["-c".into(), "ulimit -n 64 && exec \"$@\"".into(), "sh".into(), node.into()];
+    spec.args = vec![
+        "-c".into(),
+        "ulimit -n 64 && exec \"$@\"".into(),
+        "sh".into(),
+        node.into(),
+    ];
     spec.args.extend(args);
     let mut primary = at.start(spec);
-    let [(full, _), (other, _)] = primary.fork_listening(2, &[])[..] else { unreachable!() };
+    let [(full, _), (other, _)] = primary.fork_listening(2, &[])[..] else {
+        unreachable!()
+    };
     until("both serve", || greet(port) == full);
     primary.tell(full, &order_to("fill"));
     assert_eq!(primary.says(full, "full")["code"], "EMFILE");
@@ -165,7 +185,11 @@ pub(crate) fn found_all_refuse(at: &At) {
     }
     let port = free_port();
     let mut primary = at.start(on(at, "hold", port, &[("MAX", "1")]));
-    let workers: Vec<u32> = primary.fork_listening(2, &[]).into_iter().map(|(worker, _)| worker).collect();
+    let workers: Vec<u32> = primary
+        .fork_listening(2, &[])
+        .into_iter()
+        .map(|(worker, _)| worker)
+        .collect();
     let held: Vec<_> = (0..2).map(|_| connect(port)).collect();
     let mut holders: Vec<u32> = held.iter().map(|client| parse(&read_one(client))).collect();
     holders.sort_unstable();
@@ -174,10 +198,17 @@ pub(crate) fn found_all_refuse(at: &At) {
     let before = cpu_time();
     thread::sleep(Duration::from_secs(1));
     let spent = cpu_time() - before;
-    assert!(spent < Duration::from_millis(50), "{spent:?} of CPU in a second of waiting");
-    waiting[0].set_read_timeout(Some(Duration::from_millis(1))).expect("set a limit");
+    assert!(
+        spent < Duration::from_millis(50),
+        "{spent:?} of CPU in a second of waiting"
+    );
+    waiting[0]
+        .set_read_timeout(Some(Duration::from_millis(1)))
+        .expect("set a limit");
     assert!(waiting[0].peek(&mut [0]).is_err(), "it waits");
-    waiting[0].set_read_timeout(Some(crate::support::LIMIT)).expect("set a limit");
+    waiting[0]
+        .set_read_timeout(Some(crate::support::LIMIT))
+        .expect("set a limit");
     primary.tell(workers[1], &order_to("release"));
     primary.says(workers[1], "released");
     for client in &waiting {
@@ -192,8 +223,12 @@ pub(crate) fn found_all_refuse(at: &At) {
 fn cpu_time() -> Duration {
     let tasks = std::fs::read_dir("/proc/self/task").expect("own threads");
     let nanoseconds = tasks.map(|task| {
-        let stat = std::fs::read_to_string(task.expect("a thread").path().join("schedstat")).unwrap_or_default();
-        stat.split(' ').next().and_then(|run| run.parse().ok()).unwrap_or(0)
+        let stat =
+            std::fs::read_to_string(task.expect("a thread").path().join("schedstat")).unwrap_or_default();
+        stat.split(' ')
+            .next()
+            .and_then(|run| run.parse().ok())
+            .unwrap_or(0)
     });
     Duration::from_nanos(nanoseconds.sum())
 }
@@ -208,7 +243,11 @@ pub(crate) fn found_full_buffer(at: &At) {
         .as_array()
         .expect("ports")
         .iter()
-        .map(|port| port.as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port"))
+        .map(|port| {
+            port.as_u64()
+                .and_then(|port| u16::try_from(port).ok())
+                .expect("a port")
+        })
         .collect();
     for size in (65_430..65_530).step_by(10) {
         primary.freeze(worker, true);
@@ -218,9 +257,15 @@ pub(crate) fn found_full_buffer(at: &At) {
         primary.freeze(worker, false);
         assert_eq!(primary.says(worker, "size")["size"], size - 1);
         for (port, client) in clients {
-            assert_eq!(read_all(client), port.to_string(), "after a message of {size} bytes");
+            assert_eq!(
+                read_all(client),
+                port.to_string(),
+                "after a message of {size} bytes"
+            );
         }
     }
-    primary.quiet(Duration::ZERO, "nothing went wrong", |seen| matches!(seen, Seen::Exit { .. }));
+    primary.quiet(Duration::ZERO, "nothing went wrong", |seen| {
+        matches!(seen, Seen::Exit { .. })
+    });
     primary.end();
 }

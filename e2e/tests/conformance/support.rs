@@ -6,7 +6,8 @@
 use crate::engine::{Engine, Everup, Seen};
 use crate::reference::Reference;
 use everup::{
-    Address, Channel, ExitStatus, HandleKind, Output, Policy, RestartPolicy, Serialization, Spec, signal_number,
+    Address, Channel, ExitStatus, HandleKind, Output, Policy, RestartPolicy, Serialization, Spec,
+    signal_number,
 };
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -49,7 +50,12 @@ pub(crate) struct At {
 
 /// Runs a row. `test` is the path of its module, with the crate.
 pub(crate) fn run(version: u32, mode: Mode, test: &'static str, row: fn(&At)) {
-    let at = At { version, node: node(version), mode, test };
+    let at = At {
+        version,
+        node: node(version),
+        mode,
+        test,
+    };
     row(&at);
 }
 
@@ -57,7 +63,9 @@ pub(crate) fn run(version: u32, mode: Mode, test: &'static str, row: fn(&At)) {
 fn node(version: u32) -> PathBuf {
     let node = if version == 20 {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).map(|directory| directory.join("node")).find(|node| node.is_file())
+        std::env::split_paths(&path)
+            .map(|directory| directory.join("node"))
+            .find(|node| node.is_file())
     } else {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("node-versions/node_modules");
         Some(root.join(format!("node{version}/bin/node"))).filter(|node| node.is_file())
@@ -67,7 +75,9 @@ fn node(version: u32) -> PathBuf {
 
 /// A file of `e2e/conformance`.
 pub(crate) fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("conformance")
+        .join(name)
 }
 
 impl At {
@@ -98,7 +108,14 @@ impl At {
             spec.output = Output::Lines(Box::new(sink));
             Box::new(Everup::start(spec, lines))
         };
-        Primary { engine, backlog: VecDeque::new(), log: String::new(), started: Instant::now(), forked: 0, pids: HashMap::new() }
+        Primary {
+            engine,
+            backlog: VecDeque::new(),
+            log: String::new(),
+            started: Instant::now(),
+            forked: 0,
+            pids: HashMap::new(),
+        }
     }
 
     /// Whether Node's own primary is in our place.
@@ -159,8 +176,10 @@ impl Primary {
 
     /// Starts a worker with these variables; waits for nothing.
     pub(crate) fn fork_with(&mut self, env: &[(&str, &str)]) -> u32 {
-        let env: Vec<(OsString, OsString)> =
-            env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let env: Vec<(OsString, OsString)> = env
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         self.forked += 1;
         let worker = self.engine.fork(env);
         worker.unwrap_or(self.forked)
@@ -169,7 +188,10 @@ impl Primary {
     /// Starts `count` workers and waits until each listens.
     pub(crate) fn fork_listening(&mut self, count: u32, env: &[(&str, &str)]) -> Vec<(u32, u16)> {
         let workers: Vec<u32> = (0..count).map(|_| self.fork_with(env)).collect();
-        workers.into_iter().map(|worker| (worker, self.port(worker))).collect()
+        workers
+            .into_iter()
+            .map(|worker| (worker, self.port(worker)))
+            .collect()
     }
 
     pub(crate) fn tell(&mut self, worker: u32, message: &Value) {
@@ -180,8 +202,15 @@ impl Primary {
         self.engine.send(worker, json);
     }
 
-    pub(crate) fn send_handle(&mut self, worker: u32, message: &Value, kind: HandleKind, fd: impl Into<OwnedFd>) {
-        self.engine.send_handle(worker, &message.to_string(), kind, fd.into());
+    pub(crate) fn send_handle(
+        &mut self,
+        worker: u32,
+        message: &Value,
+        kind: HandleKind,
+        fd: impl Into<OwnedFd>,
+    ) {
+        self.engine
+            .send_handle(worker, &message.to_string(), kind, fd.into());
     }
 
     pub(crate) fn disconnect(&mut self, worker: u32) {
@@ -227,11 +256,17 @@ impl Primary {
         while let Some(seen) = self.next(deadline) {
             self.backlog.push_back(seen);
         }
-        assert!(!self.backlog.iter().any(&mut unwanted), "{what}; seen:\n{}", self.log);
+        assert!(
+            !self.backlog.iter().any(&mut unwanted),
+            "{what}; seen:\n{}",
+            self.log
+        );
     }
 
     fn next(&mut self, deadline: Instant) -> Option<Seen> {
-        let seen = self.engine.next(deadline.saturating_duration_since(Instant::now()))?;
+        let seen = self
+            .engine
+            .next(deadline.saturating_duration_since(Instant::now()))?;
         let after = self.started.elapsed().as_millis();
         writeln!(self.log, "  {after:>6} ms {seen:.200?}").expect("write to a string");
         Some(seen)
@@ -241,7 +276,10 @@ impl Primary {
         if let Some(pid) = self.pids.get(&worker) {
             return *pid;
         }
-        match self.take(&format!("fork of {worker}"), |seen| matches!(seen, Seen::Fork { worker: w, .. } if *w == worker)) {
+        match self.take(
+            &format!("fork of {worker}"),
+            |seen| matches!(seen, Seen::Fork { worker: w, .. } if *w == worker),
+        ) {
             Seen::Fork { pid, .. } => {
                 self.pids.insert(worker, pid);
                 pid
@@ -251,12 +289,18 @@ impl Primary {
     }
 
     pub(crate) fn online(&mut self, worker: u32) {
-        self.take(&format!("online of {worker}"), |seen| matches!(seen, Seen::Online { worker: w } if *w == worker));
+        self.take(
+            &format!("online of {worker}"),
+            |seen| matches!(seen, Seen::Online { worker: w } if *w == worker),
+        );
     }
 
     pub(crate) fn listening(&mut self, worker: u32) -> Address {
         let what = format!("listening of {worker}");
-        match self.take(&what, |seen| matches!(seen, Seen::Listening { worker: w, .. } if *w == worker)) {
+        match self.take(
+            &what,
+            |seen| matches!(seen, Seen::Listening { worker: w, .. } if *w == worker),
+        ) {
             Seen::Listening { address, .. } => address,
             other => panic!("{other:?}"),
         }
@@ -276,7 +320,10 @@ impl Primary {
     /// The next message of a worker's.
     pub(crate) fn message(&mut self, worker: u32) -> Value {
         let what = format!("message of {worker}");
-        match self.take(&what, |seen| matches!(seen, Seen::Message { worker: w, .. } if *w == worker)) {
+        match self.take(
+            &what,
+            |seen| matches!(seen, Seen::Message { worker: w, .. } if *w == worker),
+        ) {
             Seen::Message { json, .. } => json,
             other => panic!("{other:?}"),
         }
@@ -294,18 +341,27 @@ impl Primary {
 
     /// The next message of a worker's with a descriptor; dropping it closes our copy.
     pub(crate) fn handle(&mut self, worker: u32) -> Seen {
-        self.take(&format!("handle of {worker}"), |seen| matches!(seen, Seen::Handle { worker: w, .. } if *w == worker))
+        self.take(
+            &format!("handle of {worker}"),
+            |seen| matches!(seen, Seen::Handle { worker: w, .. } if *w == worker),
+        )
     }
 
     /// Waits for a line on a worker's standard output.
     pub(crate) fn line(&mut self, worker: u32, text: &str) {
         let what = format!("line {text:?} of {worker}");
-        self.take(&what, |seen| matches!(seen, Seen::Line { worker: w, text: t } if *w == worker && t == text));
+        self.take(
+            &what,
+            |seen| matches!(seen, Seen::Line { worker: w, text: t } if *w == worker && t == text),
+        );
     }
 
     /// The next line of a worker's.
     pub(crate) fn any_line(&mut self, worker: u32) -> String {
-        match self.take(&format!("line of {worker}"), |seen| matches!(seen, Seen::Line { worker: w, .. } if *w == worker)) {
+        match self.take(
+            &format!("line of {worker}"),
+            |seen| matches!(seen, Seen::Line { worker: w, .. } if *w == worker),
+        ) {
             Seen::Line { text, .. } => text,
             other => panic!("{other:?}"),
         }
@@ -313,12 +369,18 @@ impl Primary {
 
     pub(crate) fn disconnected(&mut self, worker: u32) {
         let what = format!("disconnect of {worker}");
-        self.take(&what, |seen| matches!(seen, Seen::Disconnect { worker: w } if *w == worker));
+        self.take(
+            &what,
+            |seen| matches!(seen, Seen::Disconnect { worker: w } if *w == worker),
+        );
     }
 
     pub(crate) fn exit(&mut self, worker: u32) -> Exit {
         let what = format!("exit of {worker}");
-        match self.take(&what, |seen| matches!(seen, Seen::Exit { worker: w, .. } if *w == worker)) {
+        match self.take(
+            &what,
+            |seen| matches!(seen, Seen::Exit { worker: w, .. } if *w == worker),
+        ) {
             Seen::Exit { exit, .. } => exit,
             other => panic!("{other:?}"),
         }
@@ -327,7 +389,10 @@ impl Primary {
     /// Waits for a worker's end and asserts how it was.
     pub(crate) fn exits(&mut self, worker: u32, code: i32, voluntary: bool) {
         let exit = self.exit(worker);
-        let wanted = Exit { status: ExitStatus::Code(code), voluntary };
+        let wanted = Exit {
+            status: ExitStatus::Code(code),
+            voluntary,
+        };
         assert_eq!(exit, wanted, "worker {worker}; seen:\n{}", self.log);
     }
 
@@ -355,14 +420,14 @@ impl Primary {
             other => panic!("{other:?}"),
         }
         for worker in 1..=self.forked {
-            let exits = self.order(worker).iter().filter(|event| **event == "exit").count();
+            let exits = self
+                .order(worker)
+                .iter()
+                .filter(|event| **event == "exit")
+                .count();
             assert_eq!(exits, 1, "exits of worker {worker}; seen:\n{}", self.log);
         }
-    }
-
-    /// All that was seen, for messages.
-    pub(crate) fn log(&self) -> &str {
-        &self.log
+        self.engine.join();
     }
 }
 
@@ -397,6 +462,8 @@ impl Primary {
         let name = if frozen { "STOP" } else { "CONT" };
         self.kill(worker, signal_number(name).expect("a signal"));
         let pid = self.pid(worker);
-        until("the signal has come", || (process_state(pid) == Some('T')) == frozen);
+        until("the signal has come", || {
+            (process_state(pid) == Some('T')) == frozen
+        });
     }
 }

@@ -10,7 +10,10 @@ use std::os::fd::OwnedFd;
 
 fn spec(at: &At, case: &str, env: &[(&str, u16)]) -> Spec {
     let mut spec = at.spec("udp.js", case);
-    spec.env = env.iter().map(|(name, value)| ((*name).into(), value.to_string().into())).collect();
+    spec.env = env
+        .iter()
+        .map(|(name, value)| ((*name).into(), value.to_string().into()))
+        .collect();
     spec
 }
 
@@ -22,7 +25,10 @@ pub(crate) fn child_index_dgram(at: &At) {
         for _ in 0..4 {
             let ports = primary.says(worker, "round")["ports"].clone();
             let ports = ports.as_array().expect("ports");
-            assert!(ports[0] != ports[1] && ports[1] != ports[2] && ports[0] != ports[2], "{ports:?}");
+            assert!(
+                ports[0] != ports[1] && ports[1] != ports[2] && ports[0] != ports[2],
+                "{ports:?}"
+            );
         }
         primary.says(worker, "done");
     }
@@ -61,8 +67,17 @@ pub(crate) fn dgram_2(at: &At) {
     let bound = workers.map(|worker| primary.port(worker));
     assert_eq!(bound[0], bound[1]);
     let packets = [udp_receive(&socket), udp_receive(&socket)];
-    assert_eq!(packets.map(|(worker, _)| worker).into_iter().collect::<BTreeSet<_>>(), workers.into());
-    assert!(packets.iter().all(|(_, from)| from.port() == bound[0]), "{packets:?}");
+    assert_eq!(
+        packets
+            .map(|(worker, _)| worker)
+            .into_iter()
+            .collect::<BTreeSet<_>>(),
+        workers.into()
+    );
+    assert!(
+        packets.iter().all(|(_, from)| from.port() == bound[0]),
+        "{packets:?}"
+    );
     primary.leave(&workers);
     primary.end();
 }
@@ -136,7 +151,10 @@ pub(crate) fn dgram_cluster_bind_error(at: &At) {
     let mut primary = at.start(spec(at, "error", &[("PORT", port)]));
     let worker = primary.fork();
     let error = primary.says(worker, "error");
-    assert_eq!((error["code"].as_str(), error["syscall"].as_str()), (Some("EADDRINUSE"), Some("bind")));
+    assert_eq!(
+        (error["code"].as_str(), error["syscall"].as_str()),
+        (Some("EADDRINUSE"), Some("bind"))
+    );
     primary.says(worker, "bound");
     primary.exits(worker, 0, true);
     primary.end();
@@ -158,8 +176,12 @@ pub(crate) fn dgram_exclusive_implicit_bind(at: &At) {
     let port = socket.local_addr().expect("an address").port();
     let mut primary = at.start(spec(at, "implicit", &[("PORT", port)]));
     let explicit = [("BOUND", "y")];
-    let workers =
-        [primary.fork(), primary.fork(), primary.fork_with(&explicit), primary.fork_with(&explicit)];
+    let workers = [
+        primary.fork(),
+        primary.fork(),
+        primary.fork_with(&explicit),
+        primary.fork_with(&explicit),
+    ];
     let packets = workers.map(|_| udp_receive(&socket));
     let senders: BTreeSet<u32> = packets.iter().map(|(worker, _)| *worker).collect();
     assert_eq!(senders, workers.into());
@@ -170,11 +192,18 @@ pub(crate) fn dgram_exclusive_implicit_bind(at: &At) {
 
 /// Shared ports for both, an exclusive one for the first only.
 pub(crate) fn dgram_bind_shared_ports(at: &At) {
-    let mut primary = at.start(spec(at, "ports", &[("PORT", free_port()), ("PORT2", free_port())]));
+    let mut primary = at.start(spec(
+        at,
+        "ports",
+        &[("PORT", free_port()), ("PORT2", free_port())],
+    ));
     let first = primary.fork();
     assert_eq!(primary.says(first, "exclusive")["code"], Value::Null);
     let second = primary.fork();
     assert_eq!(primary.says(second, "exclusive")["code"], "EADDRINUSE");
-    primary.leave(&[first, second]);
+    for worker in [first, second] {
+        primary.tell(worker, &order_to("leave"));
+        primary.exits(worker, 0, false);
+    }
     primary.end();
 }

@@ -211,11 +211,174 @@ fn reason_name(reason: ExitReason) -> &'static str {
     }
 }
 
-fn kind_name(kind: HandleKind) -> String {
-    format!("{kind:?}").to_lowercase()
+fn kind_name(kind: HandleKind) -> &'static str {
+    match kind {
+        HandleKind::Server => "server",
+        HandleKind::Socket => "socket",
+        HandleKind::Udp4 => "udp4",
+        HandleKind::Udp6 => "udp6",
+        HandleKind::NativeStream => "native_stream",
+        HandleKind::NativeDatagram => "native_datagram",
+    }
 }
 
 /// A message as the value that it is; as text if it is none.
 fn parsed(message: &str) -> Value {
     serde_json::from_str(message).unwrap_or_else(|_| message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpus::Cpus;
+    use crate::port_owner::Owner;
+    use everup::Slot;
+    use std::time::Duration;
+
+    const WORKER: WorkerId = WorkerId(1);
+    const KNOWN: Known = Known {
+        slot: Slot(0),
+        pid: 4001,
+    };
+
+    fn told(it: &Event) -> Object {
+        event(it, &BTreeMap::from([(WORKER, KNOWN)]))
+    }
+
+    fn while_starting() -> Vec<Object> {
+        let cpus = Cpus {
+            usable: 2,
+            affinity: 2,
+            quota: None,
+        };
+        let command = "/usr/bin/node /srv/web.js".to_owned();
+        let policy = "least-connections";
+        let first = Start {
+            workers: 2,
+            cpus,
+            policy,
+            channel: true,
+            command,
+            listen: vec![],
+        };
+        let owner = Some(Owner {
+            pid: 812,
+            command: "nginx: master process".into(),
+        });
+        let failure = BindFailure {
+            address: "*:3000".into(),
+            errno: 98,
+            owner,
+        };
+        let listening = |address| {
+            told(&Event::Listening {
+                worker: WORKER,
+                address,
+            })
+        };
+        let (basis, after) = (ReadyBasis::Listening, Duration::from_millis(39));
+        let notice = "something the operator should know";
+        vec![
+            start(&first),
+            object("notice", &[("message", notice.into())]),
+            told(&Event::Fork {
+                worker: WORKER,
+                slot: KNOWN.slot,
+                pid: KNOWN.pid,
+            }),
+            told(&Event::Online { worker: WORKER }),
+            listening(Address::Tcp("[::]:3000".parse().unwrap())),
+            listening(Address::Unix("/run/web.sock".into())),
+            listening(Address::Descriptor(5)),
+            bind_failed(WORKER, Some(&KNOWN), &failure),
+            told(&Event::Ready {
+                worker: WORKER,
+                basis,
+                after,
+            }),
+            told(&Event::AllReady { workers: 2 }),
+        ]
+    }
+
+    fn afterwards() -> Vec<Object> {
+        let exit = |status, reason, voluntary| {
+            let uptime = Duration::from_secs(2);
+            let (slot, pid) = (KNOWN.slot, KNOWN.pid);
+            told(&Event::Exit {
+                worker: WORKER,
+                slot,
+                pid,
+                status,
+                reason,
+                voluntary,
+                uptime,
+            })
+        };
+        let code = ExitStatus::Code(1);
+        let signal = ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        };
+        let what = "something that the cluster survives".to_owned();
+        let message = r#"{"type":"anything"}"#.to_owned();
+        let delay = Duration::from_millis(200);
+        let stopped = |outcome| told(&Event::Stopped { outcome });
+        let error = CliError::Failed {
+            app: "web".into(),
+            status: Some(code),
+            bind: None,
+        };
+        vec![
+            told(&Event::Message {
+                worker: WORKER,
+                message,
+            }),
+            told(&Event::Disconnect { worker: WORKER }),
+            exit(code, ExitReason::Own, false),
+            exit(signal, ExitReason::KillTimeout, true),
+            told(&Event::Respawn {
+                slot: KNOWN.slot,
+                delay,
+                failures: 3,
+            }),
+            told(&Event::Error {
+                worker: Some(WORKER),
+                what,
+            }),
+            told(&Event::Skipped { events: 12 }),
+            told(&Event::Stopping),
+            stopped(Outcome::Stopped),
+            stopped(Outcome::Killed { workers: 1 }),
+            stopped(Outcome::Failed { status: Some(code) }),
+            fatal(&error),
+        ]
+    }
+
+    #[test]
+    fn the_document_shows_each_event_as_it_is() {
+        let lines = include_str!("../../../../docs/run.md")
+            .lines()
+            .filter(|line| line.starts_with("{\"event\""));
+        let mut documented = Vec::new();
+        for line in lines {
+            let mut object: Object = serde_json::from_str(line).unwrap();
+            // What the reporter adds, right after the name.
+            let keys: Vec<_> = object.keys().take(3).cloned().collect();
+            assert_eq!(keys, ["event", "at", "app"]);
+            object.shift_remove("at");
+            object.shift_remove("app");
+            if object["event"] == "start" {
+                object.insert("pid".into(), std::process::id().into());
+            }
+            // One cannot be made outside of the engine: it owns the descriptor.
+            if object["event"] != "handle" {
+                documented.push(Value::Object(object).to_string());
+            }
+        }
+        let real: Vec<_> = all()
+            .into_iter()
+            .map(|object| Value::Object(object).to_string())
+            .collect();
+        assert_eq!(real, documented);
+    }
 }

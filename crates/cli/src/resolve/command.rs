@@ -1,58 +1,17 @@
 //! A command: the words of a shell line, or a program's name with the arguments after `--`.
 
-use super::line::{self, Command, LineError, Shape, ShellLine};
+use super::line::{self, Command, LineError, Shape};
 use super::node::{Invocation, Runtime, invocation};
 use super::package::{self, Manager};
 use super::search::base;
+use super::shell::from_shell;
+use super::wrapper::{is_wrapper, refuse_wrapper, wrapper};
 use super::{Program, ResolveError, Scope, file};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-/// Programs that start the app as a process of their own, so that Node's channel would end with them.
-const WRAPPERS: [&str; 39] = [
-    "npx",
-    "pnpx",
-    "bunx",
-    "nodemon",
-    "node-dev",
-    "tsx",
-    "ts-node",
-    "ts-node-esm",
-    "ts-node-dev",
-    "tsnd",
-    "esrun",
-    "vite-node",
-    "babel-node",
-    "swc-node",
-    "tsc-watch",
-    "concurrently",
-    "npm-run-all",
-    "npm-run-all2",
-    "run-s",
-    "run-p",
-    "pm2",
-    "pm2-runtime",
-    "forever",
-    "supervisor",
-    "nest",
-    "react-scripts",
-    "env-cmd",
-    "dotenv",
-    "dotenvx",
-    "cross-env-shell",
-    "corepack",
-    "turbo",
-    "nx",
-    "lerna",
-    "foreman",
-    "nf",
-    "sudo",
-    "doas",
-    "su",
-];
-
 /// Programs that end in `exec` of their last arguments: the channel passes through.
-const PREFIXES: [&str; 13] = [
+pub(super) const PREFIXES: [&str; 13] = [
     "env",
     "nice",
     "ionice",
@@ -68,11 +27,11 @@ const PREFIXES: [&str; 13] = [
     "dumb-init",
 ];
 
-fn text(word: &OsStr) -> std::borrow::Cow<'_, str> {
+pub(super) fn text(word: &OsStr) -> std::borrow::Cow<'_, str> {
     word.to_string_lossy()
 }
 
-fn joined(words: &[OsString]) -> String {
+pub(super) fn joined(words: &[OsString]) -> String {
     words.iter().map(|word| text(word)).collect::<Vec<_>>().join(" ")
 }
 
@@ -136,7 +95,7 @@ pub(super) fn from_words(scope: &Scope, mut words: Vec<OsString>) -> Result<Prog
 }
 
 /// Takes `exec`, and `env` or `cross-env` with nothing but assignments, from the front of a command.
-fn strip_assigners(words: &mut Vec<OsString>) -> Vec<(OsString, OsString)> {
+pub(super) fn strip_assigners(words: &mut Vec<OsString>) -> Vec<(OsString, OsString)> {
     let mut env = Vec::new();
     while words.len() > 1 {
         let assigner = match base(&text(&words[0])) {
@@ -179,6 +138,12 @@ fn from_plain_words(scope: &Scope, words: Vec<OsString>) -> Result<Program, Reso
     }
     if let Some(script) = package_run(&words) {
         return package::command(scope, Manager::Bun, &script);
+    }
+    if let ("sh" | "bash" | "dash", [_, option, line]) = (base(&name), words.as_slice())
+        && option == "-c"
+        && let Some(line) = line.to_str()
+    {
+        return from_line(scope, line, vec![]);
     }
     refuse_wrapper(scope, &words)?;
     if Runtime::of(&name).is_some() {
@@ -343,10 +308,6 @@ fn node_script(scope: &Scope, word: &str) -> Result<PathBuf, ResolveError> {
     }
 }
 
-fn is_wrapper(word: &str) -> bool {
-    WRAPPERS.contains(&base(word))
-}
-
 /// `bun run script` of a package, as the words of a package manager.
 fn package_run(words: &[OsString]) -> Option<Vec<OsString>> {
     let name = text(words.first()?);
@@ -354,203 +315,4 @@ fn package_run(words: &[OsString]) -> Option<Vec<OsString>> {
     let script = text(words.get(2)?);
     let is_bun = Runtime::of(&name) == Some(Runtime::Bun) && verb == "run";
     (is_bun && !script.contains(['.', '/']) && !script.starts_with('-')).then(|| words.to_vec())
-}
-
-/// Refuses a command that would swallow the channel, unless the app needs none.
-pub(super) fn refuse_wrapper(scope: &Scope, words: &[OsString]) -> Result<(), ResolveError> {
-    let name = words
-        .first()
-        .map(|word| text(word).into_owned())
-        .unwrap_or_default();
-    let verb = words
-        .get(1)
-        .map(|word| text(word).into_owned())
-        .unwrap_or_default();
-    let spawns = match Runtime::of(&name) {
-        Some(Runtime::Deno) => verb == "task",
-        Some(Runtime::Bun) => verb == "x",
-        Some(Runtime::Node) | None => is_wrapper(&name),
-    };
-    let watches = matches!(Runtime::of(&name), Some(Runtime::Deno | Runtime::Bun))
-        && words.iter().take(4).any(|word| word == "--watch");
-    if (spawns || watches) && !scope.plain_will_do() {
-        Err(wrapper(scope, words))
-    } else {
-        Ok(())
-    }
-}
-
-/// The refusal of a command, with what to write instead if that can be guessed.
-pub(super) fn wrapper(scope: &Scope, words: &[OsString]) -> ResolveError {
-    let name = words
-        .first()
-        .map(|word| base(&text(word)).to_owned())
-        .unwrap_or_default();
-    let next = words
-        .iter()
-        .skip(1)
-        .map(|word| text(word))
-        .find(|word| !word.starts_with('-'));
-    let instead = next.and_then(|next| match name.as_str() {
-        "nodemon" | "node-dev" | "supervisor" | "forever" | "deno" | "bun"
-            if scope.search.file(&*next).is_some() =>
-        {
-            Some(format!("everup run {next}"))
-        }
-        "tsx" if scope.search.file(&*next).is_some() => {
-            Some(format!("everup run {next} --node-args \"--import tsx\""))
-        }
-        "ts-node" | "ts-node-esm" | "ts-node-dev" | "tsnd" if scope.search.file(&*next).is_some() => {
-            Some(format!("everup run {next} --node-args \"-r ts-node/register\""))
-        }
-        "npx" | "pnpx" | "bunx" if !is_wrapper(&next) => {
-            let bin = format!("node_modules/.bin/{next}");
-            scope.search.file(&bin).map(|_| format!("everup run {bin}"))
-        }
-        "sudo" | "doas" => Some(format!("{name} everup run …")),
-        _ => None,
-    });
-    ResolveError::Wrapper {
-        command: joined(words),
-        instead,
-    }
-}
-
-/// What a command of a line is, for the question who gets the channel.
-#[derive(Debug, PartialEq, Eq)]
-enum Kind {
-    Node,
-    Wrapper,
-    Other,
-}
-
-/// The words of a command as far as they matter, without what passes the channel on.
-fn kind(command: &Command) -> (Kind, Vec<OsString>) {
-    let mut words: Vec<OsString> = command.words.iter().map(OsString::from).collect();
-    if words.first().is_some_and(|word| base(&text(word)) != "cross-env") {
-        strip_assigners(&mut words);
-    }
-    let is_special = |word: &OsString| {
-        Runtime::of(&text(word)).is_some() || is_wrapper(&text(word)) || Manager::of(&text(word)).is_some()
-    };
-    if words
-        .first()
-        .is_some_and(|word| PREFIXES.contains(&base(&text(word))))
-        && let Some(at) = words.iter().position(is_special)
-    {
-        words.drain(..at);
-    }
-    let Some(first) = words.first() else {
-        return (Kind::Other, words);
-    };
-    let name = text(first).into_owned();
-    let kind = if Runtime::of(&name).is_some() {
-        Kind::Node
-    } else if is_wrapper(&name) || Manager::of(&name).is_some() || base(&name) == "cross-env" {
-        Kind::Wrapper
-    } else {
-        Kind::Other
-    };
-    (kind, words)
-}
-
-/// Resolves a line that only a shell can run.
-fn from_shell(
-    scope: &Scope,
-    written: &str,
-    read: &ShellLine,
-    extra: Vec<OsString>,
-) -> Result<Program, ResolveError> {
-    let channel = gets_channel(scope, written, read)?;
-    if !scope.node_args.is_empty() {
-        return Err(ResolveError::NodeArgsOfLine { line: written.into() });
-    }
-    let shell = scope
-        .search
-        .first_program(&["bash", "sh"])
-        .ok_or(ResolveError::NoShell)?;
-    let mut line = written.to_owned();
-    let last = &read.commands[read.commands.len() - 1];
-    if !extra.is_empty() {
-        if read.shape == Shape::Complex || written.contains('#') {
-            return Err(ResolveError::ArgumentsOfLine { line: written.into() });
-        }
-        line = format!("{} \"$@\"", written.trim_end().trim_end_matches(';'));
-    }
-    if read.shape != Shape::Complex
-        && last
-            .words
-            .first()
-            .is_some_and(|word| scope.search.program(word).is_some())
-    {
-        line.insert_str(last.start, "exec ");
-    }
-    let mut args: Vec<OsString> = vec!["-c".into(), line.into()];
-    if !extra.is_empty() {
-        args.push("everup".into());
-        args.extend(extra);
-    }
-    let (_, words) = kind(last);
-    let script = words
-        .iter()
-        .skip(usize::from(channel))
-        .find(|word| !text(word).starts_with('-'));
-    let name = script.map_or_else(|| shell.clone(), PathBuf::from);
-    Ok(Program {
-        channel,
-        ..Program::plain(shell, args)
-    }
-    .named(&name))
-}
-
-/// Whether the channel of a line goes to one Node process and to nobody else; refuses what is neither.
-fn gets_channel(scope: &Scope, written: &str, read: &ShellLine) -> Result<bool, ResolveError> {
-    let kinds: Vec<(Kind, Vec<OsString>)> = read.commands.iter().map(kind).collect();
-    let Some(((last, words), before)) = kinds.split_last() else {
-        return Ok(false);
-    };
-    let touched = before.iter().any(|(kind, _)| *kind != Kind::Other);
-    if scope.direct || (!touched && *last == Kind::Other) {
-        return Ok(false);
-    }
-    match read.shape {
-        Shape::List if *last == Kind::Other => return Ok(false),
-        Shape::Simple | Shape::List if !touched && *last == Kind::Node => {
-            let own: Vec<_> = words[1..].iter().map(|word| text(word)).collect();
-            return match invocation(&own) {
-                Invocation::Script(_) => Ok(true),
-                _ if scope.listens => Ok(false),
-                Invocation::Watch(_) => Err(wrapper(scope, words)),
-                Invocation::NoScript(_) | Invocation::Nothing => Err(ResolveError::NodeWithoutScript {
-                    command: joined(words),
-                }),
-            };
-        }
-        _ if scope.listens => return Ok(false),
-        Shape::Simple | Shape::List if !touched => return Err(wrapper(scope, words)),
-        Shape::Simple | Shape::List | Shape::Complex => {}
-    }
-    let instead = match read.shape {
-        Shape::List => {
-            let begin = read.commands[read.commands.len() - 1].begin;
-            let (first, rest) = written.split_at(begin);
-            Some(format!(
-                "{first}everup run \"{}\"",
-                rest.trim().replace('"', "\\\"")
-            ))
-        }
-        // `node app.js | pretty`: the pipe belongs behind everup.
-        Shape::Complex if kinds[0].0 == Kind::Node && !written.contains(['&', ';', '(', '{']) => {
-            let (first, rest) = written.split_once('|').unwrap_or((written, ""));
-            Some(format!(
-                "everup run \"{}\" |{rest}",
-                first.trim().replace('"', "\\\"")
-            ))
-        }
-        Shape::Simple | Shape::Complex => None,
-    };
-    Err(ResolveError::SharedChannel {
-        line: written.into(),
-        instead,
-    })
 }

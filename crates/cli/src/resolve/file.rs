@@ -1,9 +1,9 @@
 //! A file that is to be run: by its extension, its `#!` line, or as it is.
 
-use super::command::refuse_wrapper;
 use super::node::{self, Invocation, Runtime, TypeScript};
 use super::search::{base, executable};
 use super::shebang::{self, Head, Shebang};
+use super::wrapper::refuse_wrapper;
 use super::{Program, ResolveError, Scope};
 use crate::words;
 use std::ffi::OsString;

@@ -14,8 +14,10 @@ mod node;
 mod package;
 mod search;
 mod shebang;
+mod shell;
 #[cfg(test)]
 mod tests;
+mod wrapper;
 
 pub(crate) use error::ResolveError;
 pub(crate) use search::{Search, executable};

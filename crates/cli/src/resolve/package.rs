@@ -3,8 +3,9 @@
 //! A package manager runs a script through a shell of its own and would keep Node's channel for itself, so the
 //! script's line is taken from the file and resolved as if the user had written it.
 
-use super::command::{from_line, wrapper};
+use super::command::from_line;
 use super::search::base;
+use super::wrapper::wrapper;
 use super::{Program, ResolveError, Scope};
 use serde_json::{Map, Value};
 use std::ffi::OsString;

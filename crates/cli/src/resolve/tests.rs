@@ -317,6 +317,8 @@ fn lines() {
         ("node app.js --port $PORT", "+bin/bash -c exec node app.js --port $PORT"),
         ("A=$B node app.js 2>/dev/null", "+bin/bash -c A=$B exec node app.js 2>/dev/null"),
         ("cd lib && node index.js", "+bin/bash -c cd lib && exec node index.js"),
+        ("sh -c 'A=1 exec node app.js'", "+A=1 bin/node app.js"),
+        ("bash -c 'cd lib; node index.js'", "+bin/bash -c cd lib; exec node index.js"),
         ("python3 app.py | tool", "bin/bash -c python3 app.py | tool"),
         ("npm run build; myprog a", "bin/bash -c npm run build; exec myprog a"),
     ]);

@@ -36,6 +36,8 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use workers::WorkerIo;
 
+/// Bytes that may be queued for a worker that does not read its channel.
+pub(crate) const SEND_QUEUE: usize = 256 * 1024 * 1024;
 /// How many connections are accepted before other news is looked at.
 const ACCEPT_BATCH: usize = 32;
 /// How many connections are taken out of a listener's queue when the cluster stops: more than any sensible
@@ -317,9 +319,15 @@ impl Driver {
                 }
                 self.feed(Input::Tick);
             }
-            Command::Send(worker, message) => self.with_session(worker, |session| session.send(&message)),
+            Command::Send(worker, message) => {
+                if self.has_room(worker, message.get().len()) {
+                    self.with_session(worker, |session| session.send(&message));
+                }
+            }
             Command::SendOpaque(worker, payload) => {
-                self.with_session(worker, |session| session.send_opaque(&payload));
+                if self.has_room(worker, payload.len()) {
+                    self.with_session(worker, |session| session.send_opaque(&payload));
+                }
             }
             Command::SendHandle(worker, message, kind, descriptor) => {
                 self.send_handle(worker, &message, kind, descriptor);
@@ -349,6 +357,20 @@ impl Driver {
                 answer.send(workers.collect()).ok();
             }
         }
+    }
+
+    /// Whether a message of this size may still be queued for a worker; the owner is told if not.
+    fn has_room(&mut self, worker: WorkerId, size: usize) -> bool {
+        let channel = self.workers.get(&worker).and_then(|io| io.channel.as_ref());
+        let queued = channel.map_or(0, |channel| channel.session.backlog());
+        let room = queued.saturating_add(size) <= SEND_QUEUE;
+        if !room {
+            let what = format!(
+                "a message of {size} bytes is dropped: the worker has not read {queued} bytes before it"
+            );
+            self.reporter.error(Some(worker), what);
+        }
+        room
     }
 
     fn send_handle(

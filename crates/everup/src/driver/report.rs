@@ -1,6 +1,6 @@
 //! Telling the owner what happens, without ever waiting for it.
 //!
-//! The queue is bounded by [`QUEUE`] events. When its reader is slower than that, events are counted instead, and
+//! The queue is bounded by [`QUEUE`] events and [`QUEUE_BYTES`] of messages. When its reader is slower than that, events are counted instead, and
 //! the count stands where they are missing ([`Event::Skipped`]).
 
 use crate::cluster::Commander;
@@ -8,31 +8,37 @@ use crate::event::{Event, ReceivedHandle};
 use everup_core::app::Notice;
 use everup_core::id::WorkerId;
 use everup_core::wire::HandleKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// How many events wait for their reader.
 const QUEUE: usize = 16 * 1024;
+/// How many bytes of messages wait for their reader.
+const QUEUE_BYTES: usize = 256 * 1024 * 1024;
 
 /// The engine's side of the event queue.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     events: Sender<Event>,
+    /// Bytes of messages in the queue; the reader takes off what it takes out.
+    queued: Arc<AtomicUsize>,
     skipped: u64,
     commander: Commander,
 }
 
 /// A queue for events, and its reader.
-pub(crate) fn reporter(commander: Commander) -> (Reporter, Receiver<Event>) {
+pub(crate) fn reporter(commander: Commander) -> (Reporter, Receiver<Event>, Arc<AtomicUsize>) {
     let (events, receiver) = channel(QUEUE);
-    (
-        Reporter {
-            events,
-            skipped: 0,
-            commander,
-        },
-        receiver,
-    )
+    let queued = Arc::new(AtomicUsize::new(0));
+    let reporter = Reporter {
+        events,
+        queued: Arc::clone(&queued),
+        skipped: 0,
+        commander,
+    };
+    (reporter, receiver, queued)
 }
 
 impl Reporter {
@@ -91,10 +97,17 @@ impl Reporter {
         {
             self.skipped = 0;
         }
-        match self.events.try_send(event) {
-            // Nobody listens: that is the owner's choice.
-            Ok(()) | Err(TrySendError::Closed(_)) => {}
-            Err(TrySendError::Full(_)) => self.skipped += 1,
+        let weight = event.weight();
+        let before = self.queued.fetch_add(weight, Ordering::Relaxed);
+        // One message alone may always go, whatever its size: the channel's own limit bounds it.
+        let result = match weight > 0 && before > 0 && before.saturating_add(weight) > QUEUE_BYTES {
+            true => Err(TrySendError::Full(event)),
+            false => self.events.try_send(event),
+        };
+        if let Err(error) = result {
+            self.queued.fetch_sub(weight, Ordering::Relaxed);
+            // Nobody listens: that is the owner's choice, and nothing is missing.
+            self.skipped += u64::from(matches!(error, TrySendError::Full(_)));
         }
     }
 }
