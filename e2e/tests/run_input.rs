@@ -55,12 +55,10 @@ fn missing_script() -> Result<()> {
 
 #[test]
 fn script_with_a_typing_error() -> Result<()> {
-    let typed = app().replace("app.js", "ap.js");
-    refused(
-        &[&typed],
-        3,
-        &format!("error: script {typed} not found\n  hint: did you mean app.js?"),
-    )
+    let right = app();
+    let typed = right.replace("app.js", "ap.js");
+    let said = format!("error: script {typed} not found\n  hint: did you mean {right}?");
+    refused(&[&typed], 3, &said)
 }
 
 #[test]

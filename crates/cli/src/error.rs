@@ -39,7 +39,7 @@ pub(crate) enum CliError {
         owner: Option<Owner>,
         source: io::Error,
     },
-    #[error("could not start the cluster: {what}")]
+    #[error("could not {what}")]
     System { what: String, source: io::Error },
     #[error("{app} failed: its workers kept dying{}", ending(*status))]
     Failed {

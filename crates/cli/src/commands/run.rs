@@ -73,7 +73,7 @@ fn supervise(
     let cluster = Arc::new(cluster);
     signals::watch(signals, Arc::downgrade(&cluster), Arc::clone(reporter)).map_err(|source| {
         CliError::System {
-            what: "thread for signals".into(),
+            what: "start a thread for signals".into(),
             source,
         }
     })?;

@@ -219,6 +219,7 @@ fn kind_name(kind: HandleKind) -> &'static str {
         HandleKind::Udp6 => "udp6",
         HandleKind::NativeStream => "native_stream",
         HandleKind::NativeDatagram => "native_datagram",
+        _ => "other",
     }
 }
 
@@ -375,8 +376,9 @@ mod tests {
                 documented.push(Value::Object(object).to_string());
             }
         }
-        let real: Vec<_> = all()
+        let real: Vec<_> = while_starting()
             .into_iter()
+            .chain(afterwards())
             .map(|object| Value::Object(object).to_string())
             .collect();
         assert_eq!(real, documented);
