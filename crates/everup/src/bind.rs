@@ -3,7 +3,7 @@
 use crate::spec::{Listen, ListenAddress};
 use everup_core::endpoint::BindRequest;
 use everup_core::wire::{AddressType, SharedKind, Sockname};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
@@ -11,6 +11,7 @@ use rustix::net::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// What an app gets that asks for no backlog, or for Node's default.
@@ -79,7 +80,10 @@ pub(crate) fn for_operator(asked: &Listen) -> Result<BoundSocket, Errno> {
     let bound = match &asked.address {
         ListenAddress::Tcp(address) => tcp(*address, false, DEFAULT_BACKLOG),
         ListenAddress::Udp(address) => udp_socket(*address, UdpFlags::default()),
-        ListenAddress::Unix(path) => unix(path, DEFAULT_BACKLOG),
+        ListenAddress::Unix(path) => {
+            remove_stale(path);
+            unix(path, DEFAULT_BACKLOG)
+        }
     }?;
     rustix::io::ioctl_fionbio(&bound.descriptor, false)?;
     Ok(bound)
@@ -203,6 +207,19 @@ fn unix(path: &Path, backlog: u32) -> Result<BoundSocket, Errno> {
     })
 }
 
+/// Removes a socket file that nobody listens on any more: what a primary leaves that is killed. (What a *worker*
+/// asks for gets Node's answer instead, which is EADDRINUSE.)
+fn remove_stale(path: &Path) {
+    let is_socket = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    if !rustix::fs::lstat(path).is_ok_and(is_socket) {
+        return;
+    }
+    if UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
+        // If it cannot be removed, binding says why.
+        std::fs::remove_file(path).ok();
+    }
+}
+
 /// A socket that somebody else has bound.
 fn adopt(socket: OwnedFd, backlog: u32) -> Result<BoundSocket, Errno> {
     rustix::io::ioctl_fionbio(&socket, true)?;
@@ -275,4 +292,54 @@ fn interface(name: &str) -> Result<u32, Errno> {
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let stat = rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     Some((stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(path: &Path) -> Listen {
+        Listen {
+            name: None,
+            address: ListenAddress::Unix(path.to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let bound = for_operator(&asked(&path)).unwrap();
+        assert_eq!(for_operator(&asked(&path)).unwrap_err(), Errno::ADDRINUSE);
+        drop(bound);
+        assert!(!path.exists());
+        std::fs::write(&path, "not a socket").unwrap();
+        assert_eq!(for_operator(&asked(&path)).unwrap_err(), Errno::ADDRINUSE);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_another_by_now_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let first = for_operator(&asked(&path)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = for_operator(&asked(&path)).unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_long_path_is_bound_by_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        let bound = for_operator(&asked(&deep.join("s"))).unwrap();
+        assert!(deep.join("s").exists());
+        drop(bound);
+        assert!(!deep.join("s").exists());
+    }
 }

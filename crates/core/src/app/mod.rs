@@ -12,13 +12,15 @@
 //! Invariants: at most one living worker per slot; a worker leaves the rotation before it is asked to end; every
 //! worker forked is reported as exited exactly once; nothing is decided after `Ended`.
 
+mod messages;
 mod notice;
 mod slots;
 
+pub use messages::{Action, Input};
 pub use notice::{Address, Notice, Outcome};
 
 use crate::dispatch::{Dispatcher, Placement};
-use crate::endpoint::{BindRequest, Bound, Effect, Endpoints};
+use crate::endpoint::{Bound, Effect, Endpoints};
 use crate::exit::ExitStatus;
 use crate::id::{EndpointId, Slot, Token, WorkerId};
 use crate::restart::RestartPolicy;
@@ -47,185 +49,6 @@ pub struct Config {
     pub kill_timeout: Duration,
     /// How long a worker may take until it listens.
     pub listen_timeout: Option<Duration>,
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Input {
-    /// The cluster starts.
-    Start,
-    /// Time has passed.
-    Tick,
-    /// [`Action::Spawn`] was done: the process id.
-    Spawned {
-        /// Who.
-        worker: WorkerId,
-        /// Its process id.
-        pid: u32,
-    },
-    /// [`Action::Spawn`] failed.
-    SpawnFailed {
-        /// Who.
-        worker: WorkerId,
-        /// Why, as a fragment.
-        why: String,
-    },
-    /// A worker said something on its channel.
-    Said {
-        /// Who.
-        worker: WorkerId,
-        /// What.
-        event: Event,
-    },
-    /// A worker broke the protocol.
-    Garbled {
-        /// Who.
-        worker: WorkerId,
-        /// How, as a fragment.
-        what: String,
-    },
-    /// A worker's channel is closed, and everything it said was read before.
-    ChannelClosed {
-        /// Whose.
-        worker: WorkerId,
-    },
-    /// A worker's process is gone. Its channel was closed before.
-    Exited {
-        /// Who.
-        worker: WorkerId,
-        /// How.
-        status: ExitStatus,
-    },
-    /// What came of [`Action::Bind`]; the error is an errno.
-    Bound {
-        /// For which endpoint.
-        endpoint: EndpointId,
-        /// The socket, or why not.
-        result: Result<Bound, i32>,
-    },
-    /// A connection was accepted.
-    Connection {
-        /// From which endpoint.
-        endpoint: EndpointId,
-        /// Its name.
-        connection: Token,
-    },
-    /// What came of [`Action::Look`].
-    Looked {
-        /// Who accepted it.
-        worker: WorkerId,
-        /// Which.
-        connection: Token,
-        /// Whether nobody has read from it nor written to it.
-        untouched: bool,
-    },
-    /// Accepting failed for want of descriptors or memory.
-    AcceptFailed {
-        /// From which endpoint.
-        endpoint: EndpointId,
-        /// Why, as a fragment.
-        why: String,
-    },
-    /// An operator: disconnect this worker (Node's meaning: it is not killed, and not replaced).
-    Disconnect {
-        /// Whom.
-        worker: WorkerId,
-    },
-    /// An operator: cut this worker's channel.
-    Cut {
-        /// Whose.
-        worker: WorkerId,
-    },
-    /// An operator: stop everything by the ladder. What waits in the kernel's queues was accepted just before:
-    /// it is still handed over, and the sockets are closed.
-    Stop,
-    /// An operator: kill everything now.
-    StopNow,
-}
-
-/// Something to do.
-#[derive(Debug)]
-pub enum Action {
-    /// Start a worker; report [`Input::Spawned`] or [`Input::SpawnFailed`].
-    Spawn {
-        /// Who.
-        worker: WorkerId,
-        /// Its place.
-        slot: Slot,
-    },
-    /// Bind a socket; report [`Input::Bound`].
-    Bind {
-        /// For which endpoint.
-        endpoint: EndpointId,
-        /// What.
-        request: BindRequest,
-    },
-    /// Close an endpoint's socket.
-    Unbind {
-        /// Which.
-        endpoint: EndpointId,
-    },
-    /// Answer a query.
-    Reply {
-        /// Whom.
-        worker: WorkerId,
-        /// Which query.
-        seq: u64,
-        /// With what.
-        reply: Reply,
-    },
-    /// Hand a connection over.
-    HandOver {
-        /// To whom.
-        worker: WorkerId,
-        /// Which.
-        connection: Token,
-        /// Of which endpoint.
-        endpoint: EndpointId,
-    },
-    /// Close our copy of a connection.
-    Release {
-        /// Which.
-        connection: Token,
-    },
-    /// Look whether a connection was touched; report [`Input::Looked`].
-    Look {
-        /// Who accepted it.
-        worker: WorkerId,
-        /// Which.
-        connection: Token,
-    },
-    /// Send `disconnect` on the channel.
-    Disconnect {
-        /// Whom.
-        worker: WorkerId,
-    },
-    /// Send the message `"shutdown"` on the channel.
-    Shutdown {
-        /// Whom.
-        worker: WorkerId,
-    },
-    /// Close a worker's channel.
-    Cut {
-        /// Whose.
-        worker: WorkerId,
-    },
-    /// Send a signal to a worker's process.
-    Signal {
-        /// Whom.
-        worker: WorkerId,
-        /// Which.
-        signal: i32,
-    },
-    /// SIGKILL a worker's process and all its descendants.
-    Kill {
-        /// Whom.
-        worker: WorkerId,
-    },
-    /// Tell the owner of the cluster.
-    Notice(Notice),
-    /// Nothing follows; release everything.
-    Finish(Outcome),
 }
 
 /// How far the cluster is.
