@@ -84,6 +84,7 @@ cases({
   implicit() {
     const socket = dgram.createSocket('udp4');
     const send = () => socket.send(`${cluster.worker.id}`, port, host);
+    obey({ leave: () => process.exit(0) });
     if (process.env.BOUND === 'y') socket.bind(0, host, send);
     else send();
   },

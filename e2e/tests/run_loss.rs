@@ -159,6 +159,22 @@ fn kills_under_load_lose_nothing() -> Result<()> {
     Ok(())
 }
 
+/// The same with as many connections as the workers can take: windows are full and answers late.
+#[test]
+fn kills_under_full_load_lose_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for policy in ["round-robin", "least-connections"] {
+        let log = folder.path().join(policy);
+        let run = everup(policy, &log)?;
+        let storm = storm(&run, &log, Plan::fresh(run.address()?, 64, 20_000))?;
+        let line = storm.line(&format!("everup {policy}, full load"));
+        e2e::say(&line);
+        ensure!(storm.losses.is_empty(), "{line}\n{:?}", storm.losses);
+        ensure!(run.stop()?.code() == Some(0), "{line}");
+    }
+    Ok(())
+}
+
 /// The same for ten minutes, with the primary's memory and descriptors looked at. `EVERUP_SOAK=1`, or a number of
 /// seconds.
 #[test]

@@ -268,6 +268,11 @@ impl Worker {
                 self.state = State::Stopping;
                 out.push(Step::Signal(signal));
             }
+            // Its channel is closed already: it is about to end, or it is not.
+            Ask::Disconnect | Ask::Message if self.has_channel => {
+                self.state = State::Stopping;
+                ladder.signal_at = Some(now + EXIT_GRACE.min(kill_timeout));
+            }
             Ask::Disconnect | Ask::Message => {
                 self.state = State::Stopping;
                 out.push(Step::Signal(SIGTERM));

@@ -187,6 +187,10 @@ pub(crate) fn dgram_exclusive_implicit_bind(at: &At) {
     assert_eq!(senders, workers.into());
     let ports: BTreeSet<u16> = packets.iter().map(|(_, from)| from.port()).collect();
     assert_eq!(ports.len(), 3, "{packets:?}");
+    for worker in workers {
+        primary.tell(worker, &order_to("leave"));
+        primary.exits(worker, 0, false);
+    }
     primary.end();
 }
 

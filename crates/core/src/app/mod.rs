@@ -480,7 +480,6 @@ impl App {
 
     fn finish(&mut self, outcome: Outcome, out: &mut Vec<Action>) {
         self.phase = Phase::Ended;
-        out.push(Action::Notice(Notice::Stopped { outcome }));
         out.push(Action::Finish(outcome));
     }
 

@@ -64,9 +64,6 @@ pub enum Notice {
         what: String,
     },
     Stopping,
-    Stopped {
-        outcome: Outcome,
-    },
 }
 
 /// How a cluster ended.

@@ -172,7 +172,7 @@ impl Driver {
             let more = self.accept();
             self.write();
             if let Some(outcome) = self.outcome {
-                self.end();
+                self.end(outcome);
                 return outcome;
             }
             let due = self.app.next_deadline(self.now);
@@ -391,13 +391,15 @@ impl Driver {
         self.with_session(worker, |session| session.send_handle(message, kind, token));
     }
 
-    fn end(mut self) {
+    /// Everything is released before the end is told, except that the workers' last lines may wait for their
+    /// sink.
+    fn end(mut self, outcome: Outcome) {
         self.listeners.clear();
         self.passed.clear();
+        self.reporter.stopped(outcome);
         if let Some(relay) = self.relay.take() {
             relay.finish();
         }
-        self.reporter.close();
     }
 
     /// The descriptor of a token, whatever it names.

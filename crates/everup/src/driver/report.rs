@@ -4,7 +4,7 @@
 //! the count stands where they are missing ([`Event::Skipped`]).
 
 use crate::cluster::Commander;
-use crate::event::{Event, ReceivedHandle};
+use crate::event::{Event, Outcome, ReceivedHandle};
 use everup_core::app::Notice;
 use everup_core::id::WorkerId;
 use everup_core::wire::HandleKind;
@@ -73,22 +73,16 @@ impl Reporter {
         self.send(event(notice));
     }
 
-    /// Nothing follows. If the queue is full its reader is waited for: the end is told in any case.
-    pub(super) fn close(&mut self) {
+    /// The end. If the queue is full its reader is waited for: this is told in any case.
+    pub(super) fn stopped(&mut self, outcome: Outcome) {
         if self.skipped > 0 {
-            self.events
-                .blocking_send(Event::Skipped { events: self.skipped })
-                .ok();
+            let events = std::mem::take(&mut self.skipped);
+            self.events.blocking_send(Event::Skipped { events }).ok();
         }
+        self.events.blocking_send(Event::Stopped { outcome }).ok();
     }
 
     fn send(&mut self, event: Event) {
-        if let Event::Stopped { .. } = event {
-            self.close();
-            self.skipped = 0;
-            self.events.blocking_send(event).ok();
-            return;
-        }
         if self.skipped > 0
             && self
                 .events
@@ -161,6 +155,5 @@ fn event(notice: Notice) -> Event {
         },
         Notice::Error { worker, what } => Event::Error { worker, what },
         Notice::Stopping => Event::Stopping,
-        Notice::Stopped { outcome } => Event::Stopped { outcome },
     }
 }

@@ -84,6 +84,7 @@ impl<'a> Decoder<'a> {
             b'"' | b'c' | b'S' => self.string(tag)?,
             b'o' => self.object(depth)?,
             b'A' => self.array(depth)?,
+            b'a' => self.sparse_array(depth)?,
             b'?' => {
                 self.varint()?; // A count of objects, in front of a value.
                 return self.value(depth + 1);
@@ -168,6 +169,41 @@ impl<'a> Decoder<'a> {
         self.varint()?;
         self.varint()?;
         self.json.push(b']');
+        Ok(())
+    }
+
+    /// An array as index and value pairs: how V8 writes every array that it has itself read. With a hole in it, or
+    /// properties beside its elements, it is inexact.
+    fn sparse_array(&mut self, depth: usize) -> Result<(), Stop> {
+        let length = self.varint()?;
+        let before = self.json.len();
+        self.json.push(b'[');
+        let mut next = 0;
+        let mut whole = true;
+        loop {
+            let tag = self.tag()?;
+            if tag == b'@' {
+                break;
+            }
+            let key = self.json.len();
+            self.key(tag)?;
+            whole &= self.json[key..] == *format!("\"{next}\"").as_bytes();
+            self.json.truncate(key);
+            if next > 0 {
+                self.json.push(b',');
+            }
+            next += 1;
+            if self.value(depth + 1)? == Found::Undefined {
+                self.exact = false;
+            }
+        }
+        self.varint()?;
+        self.varint()?;
+        self.json.push(b']');
+        if !whole || next != length {
+            self.json.truncate(before);
+            self.nothing();
+        }
         Ok(())
     }
 
@@ -285,13 +321,6 @@ impl<'a> Decoder<'a> {
             }
             b';' => self.pass_over_until(b':', depth, 1)?,
             b'\'' => self.pass_over_until(b',', depth, 1)?,
-            // sparse array
-            b'a' => {
-                self.varint()?;
-                self.properties(b'@', depth)?;
-                self.varint()?;
-                self.varint()?;
-            }
             b'B' => {
                 let length = self.varint()?;
                 self.bytes(length)?;
