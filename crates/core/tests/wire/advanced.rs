@@ -101,6 +101,26 @@ fn nodes_are_read() {
 }
 
 #[test]
+fn an_array_that_v8_has_read_itself_is_an_array() {
+    // `v8.serialize(v8.deserialize(v8.serialize([1, 'x'])))` of Node 20: index and value pairs.
+    assert_eq!(
+        json_of(b"\xff\x0fa\x02I\x00I\x02I\x02\"\x01x@\x02\x02"),
+        "[1,\"x\"]"
+    );
+    assert_eq!(json_of(b"\xff\x0fa\x00@\x00\x00"), "[]");
+    for holey in [
+        &b"\xff\x0fa\x03I\x00I\x02I\x04I\x02@\x02\x03"[..],
+        b"\xff\x0fa\xff\xff\xff\xff\x0f@\x00\xff\xff\xff\xff\x0f",
+    ] {
+        let events = hear_payload(holey);
+        assert!(
+            matches!(&events[..], [Event::Opaque(payload)] if payload == holey),
+            "{events:?}"
+        );
+    }
+}
+
+#[test]
 fn what_json_cannot_express_is_opaque() {
     for payload in [
         &b"\xff\x0fD\0\0\0\0\0\0\xf0\x41"[..],                           // date
