@@ -128,7 +128,8 @@ impl Seen {
     /// Where a worker listened last.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.named("listening").rev().find_map(Event::address)
+        let of = |name| self.named(name).rev().find_map(Event::address);
+        of("listening").or_else(|| of("bound"))
     }
 
     pub(crate) fn report(&self) -> String {

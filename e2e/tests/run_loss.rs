@@ -9,6 +9,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,12 @@ struct Storm {
     losses: Vec<Failure>,
 }
 
+/// One storm at a time: they need the machine for themselves.
+static STORM: Mutex<()> = Mutex::new(());
+
 /// Sends requests and kills a random ready worker every 200 ms meanwhile.
 fn storm(run: &Run, log: &Path, plan: Plan) -> Result<Storm> {
+    let _alone = STORM.lock().unwrap_or_else(PoisonError::into_inner);
     run.ready(WORKERS)?;
     let (done, finished) = channel::<()>();
     let loader = thread::spawn(move || {

@@ -1,5 +1,6 @@
 //! Binding sockets the way libuv does, so that an app finds what it would have got by itself.
 
+use crate::event::Address;
 use crate::spec::{Listen, ListenAddress};
 use everup_core::endpoint::BindRequest;
 use everup_core::wire::{AddressType, SharedKind, Sockname};
@@ -205,6 +206,21 @@ fn unix(path: &Path, backlog: u32) -> Result<BoundSocket, Errno> {
         sockname: None,
         file,
     })
+}
+
+/// Where an operator's socket came to be bound.
+pub(crate) fn address(asked: &Listen, bound: &BoundSocket) -> Address {
+    let real = |given: SocketAddr| {
+        SocketAddr::new(
+            given.ip(),
+            bound.sockname.as_ref().map_or(given.port(), |name| name.port),
+        )
+    };
+    match &asked.address {
+        ListenAddress::Tcp(given) => Address::Tcp(real(*given)),
+        ListenAddress::Udp(given) => Address::Udp(real(*given)),
+        ListenAddress::Unix(path) => Address::Unix(path.to_string_lossy().into_owned()),
+    }
 }
 
 /// Removes a socket file that nobody listens on any more: what a primary leaves that is killed. (What a *worker*

@@ -15,6 +15,14 @@ pub use everup_core::worker::{ExitReason, ReadyBasis};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// A socket of [`Spec::listen`](crate::Spec::listen) is bound; the workers get it by `LISTEN_FDS`. Before
+    /// everything else, in the order of the spec.
+    Bound {
+        /// As in the spec.
+        name: Option<String>,
+        /// Where, with the real port.
+        address: Address,
+    },
     /// A worker process was started.
     Fork {
         /// Who.

@@ -36,6 +36,7 @@ fn plan() -> Result<Plan> {
             "--rate" => {
                 plan.pace = Pace::Open {
                     per_second: value()?.parse()?,
+                    at_most: 10_000,
                 }
             }
             "--requests" => plan.length = Length::Requests(value()?.parse()?),

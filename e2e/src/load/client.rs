@@ -149,8 +149,12 @@ impl<'a> Client<'a> {
                 clippy::cast_sign_loss,
                 reason = "a count of requests"
             )]
-            Pace::Open { per_second } => { ((time - self.start).as_secs_f64() * per_second) as u64 + 1 }
-                .saturating_sub(self.report.sent),
+            Pace::Open { per_second, at_most } => {
+                let scheduled = ((time - self.start).as_secs_f64() * per_second) as u64 + 1;
+                scheduled
+                    .saturating_sub(self.report.sent)
+                    .min(at_most.saturating_sub(self.live) as u64)
+            }
         };
         due.min(left)
     }

@@ -38,10 +38,13 @@ pub enum Pace {
         /// How many.
         concurrency: usize,
     },
-    /// So many per second, evenly, whatever becomes of them. Always on fresh connections.
+    /// So many per second, evenly, on fresh connections; later ones wait while too many are under way, so that a
+    /// machine that cannot do it is not flooded.
     Open {
         /// How many.
         per_second: f64,
+        /// How many may be under way.
+        at_most: usize,
     },
 }
 
@@ -72,7 +75,10 @@ impl Plan {
     #[must_use]
     pub fn open(target: SocketAddr, per_second: f64, requests: u64) -> Self {
         Self {
-            pace: Pace::Open { per_second },
+            pace: Pace::Open {
+                per_second,
+                at_most: 100,
+            },
             ..Self::fresh(target, 1, requests)
         }
     }

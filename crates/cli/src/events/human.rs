@@ -33,6 +33,11 @@ pub(super) fn start(app: &str, start: &Start) -> String {
 pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
     let who = |worker: &WorkerId| named(*worker, workers.get(worker));
     Some(match event {
+        Event::Bound { name: None, address } => format!("bound {address} for the workers"),
+        Event::Bound {
+            name: Some(name),
+            address,
+        } => format!("bound {address} for the workers, as `{name}`"),
         Event::Fork { worker, slot, .. } => format!("{} started in slot {slot}", who(worker)),
         Event::Online { worker } => format!("{} online", who(worker)),
         Event::Listening { worker, address } => format!("{} listening on {address}", who(worker)),
@@ -183,6 +188,14 @@ mod tests {
             Event::Online { worker: WORKER },
             Event::Listening {
                 worker: WORKER,
+                address: address.clone(),
+            },
+            Event::Bound {
+                name: None,
+                address: address.clone(),
+            },
+            Event::Bound {
+                name: Some("web".into()),
                 address,
             },
             ready(ReadyBasis::Listening),
@@ -197,6 +210,8 @@ mod tests {
                 "worker 2 (pid 123) started in slot 1",
                 "worker 2 (pid 123) online",
                 "worker 2 (pid 123) listening on 0.0.0.0:3000",
+                "bound 0.0.0.0:3000 for the workers",
+                "bound 0.0.0.0:3000 for the workers, as `web`",
                 "worker 2 (pid 123) ready after 1.0 s, as it says",
                 "worker 2 (pid 123) ready after 1.0 s, as it stays up and asks for no address",
                 "the worker is ready",

@@ -43,6 +43,11 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
         of_worker(name, *worker, workers.get(worker), fields)
     };
     match event {
+        Event::Bound { name, address } => {
+            let mut fields = vec![("name", json!(name))];
+            fields.extend(address_fields(address));
+            object("bound", &fields)
+        }
         Event::Fork { worker, .. } => of("fork", worker, &[]),
         Event::Online { worker } => of("online", worker, &[]),
         Event::Listening { worker, address } => of("listening", worker, &address_fields(address)),
@@ -282,6 +287,10 @@ mod tests {
         vec![
             start(&first),
             object("notice", &[("message", notice.into())]),
+            told(&Event::Bound {
+                name: Some("web".into()),
+                address: Address::Tcp("127.0.0.1:8080".parse().unwrap()),
+            }),
             told(&Event::Fork {
                 worker: WORKER,
                 slot: KNOWN.slot,

@@ -16,7 +16,7 @@ mod workers;
 
 pub(crate) use report::{Reporter, reporter};
 
-use crate::bind::BoundSocket;
+use crate::bind::{self, BoundSocket};
 use crate::cluster::{Command, Fork, WorkerInfo};
 use crate::event::Outcome;
 use crate::output::{Relay, clear};
@@ -166,6 +166,10 @@ impl Driver {
 
     /// Runs until the cluster has ended.
     pub(crate) fn run(mut self) -> Outcome {
+        for (asked, socket) in self.spec.listen.iter().zip(&self.passed) {
+            self.reporter
+                .bound(asked.name.clone(), bind::address(asked, socket));
+        }
         self.feed(Input::Start);
         let mut ready: Vec<Ready> = Vec::new();
         loop {

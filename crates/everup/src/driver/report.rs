@@ -4,7 +4,7 @@
 //! the count stands where they are missing ([`Event::Skipped`]).
 
 use crate::cluster::Commander;
-use crate::event::{Event, Outcome, ReceivedHandle};
+use crate::event::{Address, Event, Outcome, ReceivedHandle};
 use everup_core::app::Notice;
 use everup_core::id::WorkerId;
 use everup_core::wire::HandleKind;
@@ -44,6 +44,10 @@ pub(crate) fn reporter(commander: Commander) -> (Reporter, Receiver<Event>, Arc<
 impl Reporter {
     pub(super) fn commander(&self) -> Commander {
         self.commander.clone()
+    }
+
+    pub(super) fn bound(&mut self, name: Option<String>, address: Address) {
+        self.send(Event::Bound { name, address });
     }
 
     pub(super) fn error(&mut self, worker: Option<WorkerId>, what: String) {
