@@ -178,9 +178,7 @@ fn seen(event: &Value) -> Seen {
             text: event["text"].as_str().expect("text").to_owned(),
         },
         "stopped" => Seen::Stopped { clean: true },
-        _ => Seen::Other {
-            what: event.to_string(),
-        },
+        _ => Seen::Other(event.to_string()),
     }
 }
 
