@@ -10,9 +10,10 @@ const emit = (event, worker, more) => {
 };
 const workers = new Map();
 let stopping = false;
+let exits = 0;
 
 const stopped = () => {
-  if (stopping && [...workers.values()].every((worker) => worker.isDead())) emit('stopped');
+  if (stopping && exits === workers.size) emit('stopped');
 };
 
 const lines = (worker, stream) => {
@@ -35,6 +36,7 @@ const fork = ({ env }) => {
   worker.on('error', (error) => emit('error', worker, { what: error.message }));
   worker.on('exit', (code, signal) => {
     emit('exit', worker, { code, signal, voluntary: worker.exitedAfterDisconnect === true });
+    exits += 1;
     stopped();
   });
 };

@@ -412,6 +412,16 @@ impl Primary {
         }
     }
 
+    /// Ends workers that a disconnect does not, because they have servers of their own.
+    pub(crate) fn terminate(&mut self, workers: &[u32]) {
+        for &worker in workers {
+            self.kill(worker, signal_number("TERM").expect("a signal"));
+        }
+        for &worker in workers {
+            self.exit(worker);
+        }
+    }
+
     /// Stops the cluster in good order: nobody had to be killed, and nobody exits twice.
     pub(crate) fn end(mut self) {
         self.engine.stop();

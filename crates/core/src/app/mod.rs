@@ -9,12 +9,16 @@
 //!    └── every slot's budget spent, nobody alive ──▶ Ended (failed)
 //! ```
 //!
+//! The rest of the machine is in `lives` (workers and the cluster begin and end) and `talk` (what workers say).
+//!
 //! Invariants: at most one living worker per slot; a worker leaves the rotation before it is asked to end; every
 //! worker forked is reported as exited exactly once; nothing is decided after `Ended`.
 
+mod lives;
 mod messages;
 mod notice;
 mod slots;
+mod talk;
 
 pub use messages::{Action, Input};
 pub use notice::{Address, Notice, Outcome};
@@ -22,12 +26,12 @@ pub use notice::{Address, Notice, Outcome};
 use crate::dispatch::{Dispatcher, Placement};
 use crate::endpoint::{Bound, Effect, Endpoints};
 use crate::exit::ExitStatus;
-use crate::id::{EndpointId, Slot, Token, WorkerId};
+use crate::id::{EndpointId, Token, WorkerId};
 use crate::restart::RestartPolicy;
 use crate::schedule::Policy;
 use crate::time::Time;
-use crate::wire::{Event, Listening, Reply, SharedKind};
-use crate::worker::{Ask, ExitReason, ReadyBasis, State, Step, Worker};
+use crate::wire::{Reply, SharedKind};
+use crate::worker::{Ask, Step, Worker};
 use slots::Slots;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -199,22 +203,6 @@ impl App {
             .map(|worker| (worker, self.dispatcher.accepted(worker.id)))
     }
 
-    fn start(&mut self, now: Time, out: &mut Vec<Action>) {
-        for slot in self.slots.all() {
-            self.spawn(now, slot, out);
-        }
-    }
-
-    fn spawn(&mut self, now: Time, slot: Slot, out: &mut Vec<Action>) -> WorkerId {
-        let id = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        let worker = Worker::new(now, id, slot, self.config.channel, self.config.listen_timeout);
-        self.workers.insert(id, worker);
-        self.slots.filled(slot, id);
-        out.push(Action::Spawn { worker: id, slot });
-        id
-    }
-
     fn tick(&mut self, now: Time, out: &mut Vec<Action>) {
         let ids: Vec<WorkerId> = self
             .workers
@@ -235,309 +223,12 @@ impl App {
         self.resend(now, out);
     }
 
-    fn spawned(&mut self, worker: WorkerId, pid: u32, out: &mut Vec<Action>) {
-        let Some(known) = self.workers.get_mut(&worker) else {
-            return;
-        };
-        known.pid = pid;
-        out.push(Action::Notice(Notice::Fork {
-            worker,
-            slot: known.slot,
-            pid,
-        }));
-        if self.all_ready {
-            self.all_ready = false;
-        }
-    }
-
-    fn spawn_failed(&mut self, now: Time, worker: WorkerId, why: String, out: &mut Vec<Action>) {
-        let Some(mut failed) = self.workers.remove(&worker) else {
-            return;
-        };
-        failed.exit = Some(ExitStatus::Unknown);
-        let what = format!("start worker {worker}: {why}");
-        out.push(Action::Notice(Notice::Error {
-            worker: Some(worker),
-            what,
-        }));
-        self.replace(now, &failed, out);
-    }
-
-    fn said(&mut self, now: Time, worker: WorkerId, event: Event, out: &mut Vec<Action>) {
-        match event {
-            // The two that come once per connection first.
-            Event::Answer { connection, accepted } => {
-                self.dispatcher
-                    .answered(now, worker, connection, accepted, &mut self.placements);
-                self.place(out);
-            }
-            Event::Delivered(token) => self.delivered(worker, token),
-            Event::Undelivered(token) => self.undelivered(now, worker, token, out),
-            Event::Online => {
-                if let Some(known) = self.workers.get_mut(&worker) {
-                    known.booted(now);
-                    out.push(Action::Notice(Notice::Online { worker }));
-                }
-            }
-            Event::Query(query) => {
-                let Some(known) = self.workers.get_mut(&worker) else {
-                    return;
-                };
-                if known.in_service() {
-                    known.asked();
-                    self.endpoints.asked(worker, query, &mut self.effects);
-                    self.effect(now, out);
-                }
-            }
-            Event::Listening(listening) => self.listening(now, worker, listening, out),
-            Event::Close { key } => {
-                self.endpoints.closed(now, worker, &key, &mut self.effects);
-                self.effect(now, out);
-            }
-            Event::Leaving => {
-                self.endpoints.leaving(worker);
-                self.dispatcher.retire(worker);
-                self.with_worker(now, worker, out, |worker, _| worker.leaves());
-            }
-            Event::Message(message) => {
-                if message.get() == "\"ready\"" {
-                    self.with_worker(now, worker, out, |w, steps| w.ready(ReadyBasis::Message, steps));
-                }
-                out.push(Action::Notice(Notice::Message { worker, message }));
-            }
-            // The driver keeps those with descriptors to itself.
-            other => drop(other),
-        }
-    }
-
-    fn listening(&mut self, now: Time, worker: WorkerId, listening: Listening, out: &mut Vec<Action>) {
-        let port = listening.port.unwrap_or(0);
-        let name = self.endpoints.sockname(worker, listening.address_type, port);
-        let address = Address::of(&listening, name);
-        out.push(Action::Notice(Notice::Listening { worker, address }));
-        self.with_worker(now, worker, out, |w, steps| w.ready(ReadyBasis::Listening, steps));
-    }
-
-    fn delivered(&mut self, worker: WorkerId, token: Token) {
-        self.retries
-            .retain(|retry| retry.worker != worker || !retry.is_about(token));
-    }
-
-    fn undelivered(&mut self, now: Time, worker: WorkerId, token: Token, out: &mut Vec<Action>) {
-        match self
-            .retries
-            .iter_mut()
-            .find(|retry| retry.worker == worker && retry.is_about(token))
-        {
-            Some(retry) => retry.at = Some(now + RESEND),
-            None => {
-                self.dispatcher
-                    .undelivered(now, worker, token, &mut self.placements);
-                self.place(out);
-            }
-        }
-    }
-
-    fn resend(&mut self, now: Time, out: &mut Vec<Action>) {
-        for retry in &mut self.retries {
-            if retry.at.take_if(|at| *at <= now).is_some() {
-                let (worker, seq, reply) = (retry.worker, retry.seq, retry.reply.clone());
-                out.push(Action::Reply { worker, seq, reply });
-            }
-        }
-    }
-
-    fn garbled(&mut self, now: Time, worker: WorkerId, what: String, out: &mut Vec<Action>) {
-        out.push(Action::Notice(Notice::Error {
-            worker: Some(worker),
-            what,
-        }));
-        self.out_of_rotation(worker);
-        self.with_worker(now, worker, out, |worker, steps| {
-            worker.kill(now, ExitReason::Protocol, steps)
-        });
-    }
-
-    fn channel_closed(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>) {
-        let Some(known) = self.workers.get_mut(&worker).filter(|known| known.connected) else {
-            return;
-        };
-        let restarts = matches!(self.config.restart, RestartPolicy::Always(_));
-        known.channel_closed(now, restarts.then_some(self.config.kill_timeout));
-        out.push(Action::Notice(Notice::Disconnect { worker }));
-        self.out_of_rotation(worker);
-        self.dispatcher.lost(now, worker, &mut self.placements);
-        self.place(out);
-    }
-
-    fn exited(&mut self, now: Time, worker: WorkerId, status: ExitStatus, out: &mut Vec<Action>) {
-        self.channel_closed(now, worker, out);
-        let Some(mut dead) = self.workers.remove(&worker) else {
-            return;
-        };
-        dead.exit = Some(status);
-        self.last_status = Some(status);
-        self.killed +=
-            u32::from(dead.reason() == ExitReason::KillTimeout || dead.reason() == ExitReason::Killed);
-        out.push(Action::Notice(Notice::Exit {
-            worker,
-            slot: dead.slot,
-            pid: dead.pid,
-            status,
-            reason: dead.reason(),
-            voluntary: dead.voluntary,
-            uptime: now.since(dead.forked),
-        }));
-        self.replace(now, &dead, out);
-    }
-
-    /// What follows from the end of a worker.
-    fn replace(&mut self, now: Time, dead: &Worker, out: &mut Vec<Action>) {
-        let budget = match &self.config.restart {
-            RestartPolicy::Always(budget) if self.phase == Phase::Running && !dead.retired() => {
-                budget.clone()
-            }
-            RestartPolicy::Always(_) | RestartPolicy::Never => {
-                self.slots.retire(dead.slot, dead.id);
-                return self.end_if_over(out);
-            }
-        };
-        let (delay, failures) = self.slots.died(now, dead.slot, dead.was_ready(), &budget);
-        if self.workers.is_empty() && self.slots.all_spent(&budget) {
-            return self.finish(
-                Outcome::Failed {
-                    status: self.last_status,
-                },
-                out,
-            );
-        }
-        out.push(Action::Notice(Notice::Respawn {
-            slot: dead.slot,
-            delay,
-            failures,
-        }));
-        if delay.is_zero() {
-            self.spawn(now, dead.slot, out);
-        } else {
-            self.slots.respawn_at(dead.slot, now + delay);
-        }
-    }
-
     fn bound(&mut self, now: Time, id: EndpointId, result: Result<Bound, i32>, out: &mut Vec<Action>) {
         if let Ok(bound) = &result {
             self.dispatcher.open(id, bound.kind == SharedKind::Tcp);
         }
         self.endpoints.bound(id, result, &mut self.effects);
         self.effect(now, out);
-    }
-
-    fn disconnect(&mut self, worker: WorkerId, out: &mut Vec<Action>) {
-        self.out_of_rotation(worker);
-        self.with_worker(Time::ZERO, worker, out, |worker, steps| worker.disconnect(steps));
-    }
-
-    fn stop(&mut self, now: Time, out: &mut Vec<Action>) {
-        self.begin_stop(out);
-        self.dispatcher.flush(now, &mut self.placements);
-        self.place(out);
-        self.endpoints.unbind_all(&mut self.effects);
-        self.effect(now, out);
-        let (ask, limit) = (self.config.ask, self.config.kill_timeout);
-        for id in self.ids() {
-            self.out_of_rotation(id);
-            self.with_worker(now, id, out, |worker, steps| worker.stop(now, ask, limit, steps));
-        }
-        self.end_if_over(out);
-    }
-
-    fn stop_now(&mut self, now: Time, out: &mut Vec<Action>) {
-        self.begin_stop(out);
-        for id in self.ids() {
-            self.with_worker(now, id, out, |worker, steps| {
-                worker.kill(now, ExitReason::Killed, steps)
-            });
-        }
-        self.end_if_over(out);
-    }
-
-    fn begin_stop(&mut self, out: &mut Vec<Action>) {
-        if self.phase == Phase::Running {
-            self.phase = Phase::Stopping;
-            self.slots.cancel();
-            out.push(Action::Notice(Notice::Stopping));
-        }
-    }
-
-    fn end_if_over(&mut self, out: &mut Vec<Action>) {
-        if self.phase == Phase::Stopping && self.workers.is_empty() {
-            let outcome = match self.killed {
-                0 => Outcome::Stopped,
-                workers => Outcome::Killed { workers },
-            };
-            self.finish(outcome, out);
-        }
-    }
-
-    fn finish(&mut self, outcome: Outcome, out: &mut Vec<Action>) {
-        self.phase = Phase::Ended;
-        out.push(Action::Finish(outcome));
-    }
-
-    fn ids(&self) -> Vec<WorkerId> {
-        self.workers.keys().copied().collect()
-    }
-
-    fn out_of_rotation(&mut self, worker: WorkerId) {
-        self.dispatcher.retire(worker);
-        self.endpoints.gone(worker);
-        self.retries.retain(|retry| retry.worker != worker);
-    }
-
-    /// Feeds a worker and turns its steps into actions.
-    fn with_worker(
-        &mut self,
-        now: Time,
-        id: WorkerId,
-        out: &mut Vec<Action>,
-        feed: impl FnOnce(&mut Worker, &mut Vec<Step>),
-    ) {
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return;
-        };
-        let mut steps = std::mem::take(&mut self.steps);
-        feed(worker, &mut steps);
-        for step in steps.drain(..) {
-            match step {
-                Step::Disconnect => out.push(Action::Disconnect { worker: id }),
-                Step::Shutdown => out.push(Action::Shutdown { worker: id }),
-                Step::Signal(signal) => out.push(Action::Signal { worker: id, signal }),
-                Step::Kill => out.push(Action::Kill { worker: id }),
-                Step::Ready(basis) => self.became_ready(now, id, basis, out),
-            }
-        }
-        self.steps = steps;
-    }
-
-    fn became_ready(&mut self, now: Time, id: WorkerId, basis: ReadyBasis, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else {
-            return;
-        };
-        self.slots.became_ready(worker.slot);
-        out.push(Action::Notice(Notice::Ready {
-            worker: id,
-            basis,
-            after: now.since(worker.forked),
-        }));
-        let ready = self
-            .workers
-            .values()
-            .filter(|worker| worker.state() == State::Online)
-            .count();
-        if !self.all_ready && ready == self.slots.count() && self.phase == Phase::Running {
-            self.all_ready = true;
-            let workers = u32::try_from(ready).unwrap_or(u32::MAX);
-            out.push(Action::Notice(Notice::AllReady { workers }));
-        }
     }
 
     fn effect(&mut self, now: Time, out: &mut Vec<Action>) {
@@ -569,18 +260,6 @@ impl App {
         }
         self.effects = effects;
         self.place(out);
-    }
-
-    fn reply(&mut self, worker: WorkerId, seq: u64, reply: Reply, out: &mut Vec<Action>) {
-        if matches!(reply, Reply::Shared { .. }) {
-            self.retries.push(Retry {
-                worker,
-                seq,
-                reply: reply.clone(),
-                at: None,
-            });
-        }
-        out.push(Action::Reply { worker, seq, reply });
     }
 
     fn place(&mut self, out: &mut Vec<Action>) {
