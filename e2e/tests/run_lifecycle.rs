@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::http::{Connection, get};
 use e2e::run::wait_until;
 use e2e::{Everup, LIMIT, Run, Seen, fixture, process};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -409,4 +410,54 @@ fn twice_at_once() -> Result<()> {
     ensure!(get(first.address()?, "/", LIMIT)?.status == 200);
     ensure!(first.stop()?.code() == Some(0));
     Ok(())
+}
+
+/// Ctrl-C in a terminal goes to the whole foreground group: workers must not take it for their own.
+#[test]
+fn interrupt_of_the_whole_group_is_graceful() -> Result<()> {
+    let everup = e2e::binary::everup()?;
+    // A session and so a group of its own, under the same process id.
+    let run = Everup::program("setsid").arg(everup).args(["run", "--events", "json", "-i", "2"]).arg(fixture("app.js"));
+    let run = run.start()?;
+    run.ready(2)?;
+    let address = run.address()?;
+    let mut client = Connection::open(address, LIMIT)?;
+    client.send("/slow?ms=1000")?;
+    for _ in 0..8 {
+        get(address, "/", LIMIT)?;
+    }
+    let group = rustix::process::Pid::from_raw(i32::try_from(run.pid)?).context("process id")?;
+    rustix::process::kill_process_group(group, Signal::INT)?;
+    ensure!(client.answer().context("the request under way")?.body == "late\n");
+    let ended = run.ended(LIMIT)?;
+    ensure!(ended.code() == Some(0), "{}", ended.all());
+    ensure!(run.seen().count("respawn") == 0, "{}", ended.all());
+    run.gone(Duration::from_secs(1))
+}
+
+/// A terminal that is paused, a log collector that hangs: the app serves, crashes are mended, and a stop is a stop.
+#[test]
+fn reader_that_hangs_holds_up_nobody() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("app.sock");
+    let (reader, writer) = std::io::pipe()?;
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096)?;
+    let run = app(&["-i", "2"])?.env("LISTEN", &socket).stderr(writer).start()?;
+    let ask = |path: &str| {
+        let mut client = Connection::open_unix(&socket, LIMIT)?;
+        client.get(path)
+    };
+    let served = || wait_until("an answer", LIMIT, || ask("/").map(drop).map_err(|error| format!("{error:#}")));
+    served()?;
+    // Each death is told in several events; soon the pipe is full.
+    for _ in 0..12 {
+        drop(ask("/exit?code=1"));
+        served()?;
+    }
+    let mut full = [PollFd::new(&reader, PollFlags::IN)];
+    ensure!(rustix::event::poll(&mut full, None)? == 1);
+    run.signal(Signal::TERM)?;
+    let gone = run.gone(LIMIT).context("after SIGTERM with a full pipe on standard error");
+    drop(reader);
+    gone
 }

@@ -15,8 +15,9 @@
 //! Probation: a Node worker writes `accepted` a moment *before* the app sees the connection. A worker killed in
 //! between has said yes to something that its app never knew of. So we keep our copy of the last connection that
 //! each worker accepted, until its next answer (JavaScript runs to completion: the app has seen the former by
-//! then), or until somebody has read from it or written to it, at the latest for [`PROBATION`]. If the worker
-//! dies first and the connection is untouched, another gets it. TCP only: UNIX sockets do not tell.
+//! then), or until somebody has read from it or written to it, or the worker was seen asleep twice, at the latest
+//! for [`PROBATION`]. If the worker's *process* is gone before that and the connection is untouched, another gets
+//! it. TCP only: UNIX sockets do not tell.
 //!
 //! Invariants: a connection is in exactly one place; it is never in flight to two workers; one that comes back
 //! goes to the front; as many are accepted as can be handed over ([`Dispatcher::demand`]), the rest stays in the
@@ -48,7 +49,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest that our copy of an accepted connection is kept.
 pub const PROBATION: Duration = Duration::from_millis(250);
 /// When it is first looked at whether it was touched; the pauses between looks double.
-const FIRST_LOOK: Duration = Duration::from_millis(10);
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+/// A worker that was seen asleep so often has come to the end of what it was doing when it accepted. (Once may be a
+/// garbage collection in between.)
+const ASLEEP: u8 = 2;
 
 /// What is to be done with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +71,8 @@ pub enum Placement {
         /// Which connection.
         connection: Token,
     },
-    /// Look whether anybody has read from it or written to it, and tell [`Dispatcher::looked`].
+    /// Look whether anybody has read from it or written to it, and whether the worker sleeps, and tell
+    /// [`Dispatcher::looked`].
     Look {
         /// Who accepted it.
         worker: WorkerId,
@@ -116,6 +121,16 @@ struct Probation {
     until: Time,
     look_at: Time,
     next_look: Duration,
+    asleep: u8,
+}
+
+/// What a look at a connection on probation showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Nobody has read from it, written to it or shut it down.
+    pub untouched: bool,
+    /// The worker lives, and its main thread waits for something.
+    pub asleep: bool,
 }
 
 #[derive(Debug)]
@@ -153,13 +168,16 @@ impl Probation {
             until: now + PROBATION,
             look_at: now + FIRST_LOOK,
             next_look,
+            asleep: 0,
         }
     }
 
-    fn looked_at(mut self, now: Time) -> Self {
+    /// What is left of it after a look.
+    fn after(mut self, now: Time, look: Look) -> Option<Self> {
+        self.asleep += u8::from(look.asleep);
         self.look_at = (now + self.next_look).min(self.until);
         self.next_look *= 2;
-        self
+        (look.untouched && self.asleep < ASLEEP && now < self.until).then_some(self)
     }
 }
 
@@ -253,27 +271,32 @@ impl Dispatcher {
     }
 
     /// A worker's channel is closed and everything it said has been read: what it did not answer it did not
-    /// get, and goes to others.
-    pub fn lost(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Placement>) {
+    /// get, and goes to others. What it accepted is its own, as long as its process lives.
+    pub fn silent(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Placement>) {
         self.retire(worker);
-        let Some(load) = self.workers.remove(&worker) else {
+        let Some(load) = self.workers.get_mut(&worker) else {
             return;
         };
-        if let Some(Probation {
-            connection, endpoint, ..
-        }) = load.probation
-        {
-            self.orphans.insert(connection, endpoint);
-            out.push(Placement::Look { worker, connection });
-        }
         let mut touched = Vec::new();
-        for sent in load.in_flight.into_iter().rev() {
+        for sent in std::mem::take(&mut load.in_flight).into_iter().rev() {
             self.park_first(sent.endpoint, sent.connection, out);
             touched.push(sent.endpoint);
         }
         touched.dedup();
         for endpoint in touched {
             self.place(now, endpoint, out);
+        }
+    }
+
+    /// A worker's process is gone.
+    pub fn lost(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Placement>) {
+        self.silent(now, worker, out);
+        if let Some(kept) = self.workers.remove(&worker).and_then(|load| load.probation) {
+            self.orphans.insert(kept.connection, kept.endpoint);
+            out.push(Placement::Look {
+                worker,
+                connection: kept.connection,
+            });
         }
     }
 
@@ -358,11 +381,11 @@ impl Dispatcher {
         now: Time,
         worker: WorkerId,
         connection: Token,
-        untouched: bool,
+        look: Look,
         out: &mut Vec<Placement>,
     ) {
         if let Some(endpoint) = self.orphans.remove(&connection) {
-            if !untouched {
+            if !look.untouched {
                 return out.push(Placement::Release { connection });
             }
             self.park_first(endpoint, connection, out);
@@ -374,9 +397,8 @@ impl Dispatcher {
         let Some(kept) = load.probation.take_if(|kept| kept.connection == connection) else {
             return;
         };
-        if untouched && now < kept.until {
-            load.probation = Some(kept.looked_at(now));
-        } else {
+        load.probation = kept.after(now, look);
+        if load.probation.is_none() {
             out.push(Placement::Release { connection });
         }
     }

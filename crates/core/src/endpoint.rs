@@ -4,12 +4,14 @@
 //! for the same address gets a socket of its own (or the error that belongs to that). Owner: [`crate::app::App`].
 //!
 //! ```text
-//! asked ──▶ binding ──ok──▶ open ──last holder closed it──▶ idle ──LINGER──▶ gone
-//!              └─error──▶ gone                                └──asked again──▶ open
+//! asked ──▶ binding ──ok──▶ open ──last holder closed it──▶ idle ──LINGER, ABANDONED──▶ gone
+//!              └─error──▶ gone │   ──everybody ready, ──────▶  │
+//!                              │     nobody holds it           │
+//!                              └◀────────asked again───────────┘
 //! ```
 //!
-//! Invariants: a key is unique for ever; an endpoint whose holders *died* stays open (clients wait in its queue);
-//! only one that living workers closed goes away, after [`LINGER`].
+//! Invariants: a key is unique for ever; an endpoint whose holders *died* stays open while successors are on their
+//! way (clients wait in its queue); only one that living workers closed, or that no successor wants, goes away.
 //!
 //! Identity rule: `address:port:type:fd`, and the index only when the port is 0, as in Node since its pull request
 //! 60141.
@@ -25,6 +27,9 @@ use std::time::Duration;
 /// How long a socket is kept that its last holder closed while it lives on: long enough for a `close` that is
 /// the beginning of the worker's leaving.
 pub const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a socket is kept whose holders died, once every worker is ready again and none has asked for it.
+pub const ABANDONED: Duration = Duration::from_secs(10);
 
 /// What is to be bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,8 +131,15 @@ struct Endpoint {
     data: Option<Box<RawValue>>,
     state: State,
     holders: BTreeSet<WorkerId>,
-    /// When its last holder closed it, and who that was.
-    idle: Option<(Time, WorkerId)>,
+    idle: Option<Idle>,
+}
+
+/// An open endpoint that nobody holds, and that is not waited for.
+#[derive(Debug)]
+struct Idle {
+    until: Time,
+    /// Who closed it; `None` if its holders died.
+    closed_by: Option<WorkerId>,
 }
 
 #[derive(Debug)]
@@ -220,18 +232,40 @@ impl Endpoints {
         if endpoint.holders.remove(&worker) {
             out.push(Effect::Leave { worker, endpoint: id });
             if endpoint.holders.is_empty() {
-                endpoint.idle = Some((now, worker));
+                endpoint.idle = Some(Idle {
+                    until: now + LINGER,
+                    closed_by: Some(worker),
+                });
             }
         }
     }
 
-    /// A worker is gone, or leaving: it holds nothing any more, but what it held stays open.
-    pub fn gone(&mut self, worker: WorkerId) {
+    /// A worker is gone, or leaving: it holds nothing any more, but what it held stays open, except for a second
+    /// socket of its own, which nobody else can find.
+    pub fn gone(&mut self, worker: WorkerId, out: &mut Vec<Effect>) {
         self.leaving(worker);
-        for endpoint in self.all.values_mut() {
-            endpoint.holders.remove(&worker);
+        self.all.retain(|&id, endpoint| {
+            let held = endpoint.holders.remove(&worker);
             if let State::Binding { waiting } = &mut endpoint.state {
                 waiting.retain(|(who, _)| *who != worker);
+            }
+            let useless = held && endpoint.private && endpoint.holders.is_empty();
+            if useless {
+                out.push(Effect::Unbind { endpoint: id });
+            }
+            !useless
+        });
+    }
+
+    /// Every worker is ready: what nobody holds by now is not waited for much longer.
+    pub fn all_ready(&mut self, now: Time) {
+        for endpoint in self.all.values_mut() {
+            let open = matches!(endpoint.state, State::Open(_));
+            if open && endpoint.holders.is_empty() {
+                endpoint.idle.get_or_insert(Idle {
+                    until: now + ABANDONED,
+                    closed_by: None,
+                });
             }
         }
     }
@@ -240,13 +274,13 @@ impl Endpoints {
     /// its successor.
     pub fn leaving(&mut self, worker: WorkerId) {
         for endpoint in self.all.values_mut() {
-            endpoint.idle.take_if(|(_, who)| *who == worker);
+            endpoint.idle.take_if(|idle| idle.closed_by == Some(worker));
         }
     }
 
     /// Lingering may be over.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let over = |endpoint: &Endpoint| endpoint.idle.is_some_and(|(since, _)| since + LINGER <= now);
+        let over = |endpoint: &Endpoint| endpoint.idle.as_ref().is_some_and(|idle| idle.until <= now);
         let gone: Vec<EndpointId> = self
             .all
             .iter()
@@ -270,8 +304,8 @@ impl Endpoints {
     pub fn next_deadline(&self) -> Option<Time> {
         self.all
             .values()
-            .filter_map(|endpoint| endpoint.idle)
-            .map(|(since, _)| since + LINGER)
+            .filter_map(|endpoint| endpoint.idle.as_ref())
+            .map(|idle| idle.until)
             .min()
     }
 

@@ -1,16 +1,20 @@
 //! Whether and when a dead worker is replaced.
 //!
-//! A worker that was ready is replaced at once, unless its slot loses ready workers faster than [`BURST`] in
-//! [`BURST_WINDOW`]. A worker that died *early*, before it was ready, counts against its slot's budget; the first
-//! is replaced at once, from the second on the delay doubles. The app has failed when every slot has spent its
-//! budget and nobody is left alive; while somebody serves, the spent slots go on trying at the longest delay.
+//! A worker has *proven* itself when it was ready, and either served somebody or stayed for [`PROVEN`]. A proven
+//! worker that dies is replaced at once, unless its slot loses such workers faster than [`BURST`] in
+//! [`BURST_WINDOW`]: then the delay doubles from death to death. A worker that died *early*, unproven, counts
+//! against its slot's budget; the first is replaced at once, from the second on the delay doubles. The app has
+//! failed when every slot has spent its budget and nobody is left alive; while somebody serves, the spent slots go
+//! on trying at the longest delay.
 
 use crate::time::Time;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// So many deaths of ready workers of one slot within [`BURST_WINDOW`] are replaced at once.
-pub const BURST: usize = 10;
+/// How long a ready worker that has served nobody must stay until its death is no early one.
+pub const PROVEN: Duration = Duration::from_secs(1);
+/// So many deaths of proven workers of one slot within [`BURST_WINDOW`] are replaced at once.
+pub const BURST: u32 = 10;
 /// See [`BURST`].
 pub const BURST_WINDOW: Duration = Duration::from_secs(10);
 
@@ -33,7 +37,7 @@ impl Default for RestartPolicy {
 /// How much early dying is put up with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
-    /// Deaths in a row, of one slot, before the worker was ready. When every slot has spent it and no worker is
+    /// Early deaths in a row, of one slot. When every slot has spent it and no worker is
     /// left, the app has failed. 5 by default.
     pub early: u32,
     /// The first delay; the first early death is replaced at once, and it doubles from the second on.
@@ -66,36 +70,58 @@ impl Budget {
     }
 }
 
+/// What kind of death a successor follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Death {
+    /// Of a worker that had proven itself.
+    Proven,
+    /// The same, but too many of them: more than [`BURST`] in [`BURST_WINDOW`].
+    Frequent {
+        /// So many within the window.
+        deaths: u32,
+    },
+    /// Before it had proven itself.
+    Early {
+        /// So many in a row.
+        in_a_row: u32,
+    },
+}
+
 /// One slot's record of deaths.
 #[derive(Debug, Default)]
 pub struct Record {
     early: u32,
-    ready: VecDeque<Time>,
+    proven: VecDeque<Time>,
 }
 
 impl Record {
-    /// A worker became ready: what was before is forgiven.
-    pub fn became_ready(&mut self) {
-        self.early = 0;
-    }
-
-    /// A worker died. Returns how long to wait for its successor, and the failures in a row.
-    pub fn died(&mut self, now: Time, was_ready: bool, budget: &Budget) -> (Duration, u32) {
-        if !was_ready {
+    /// A worker died. Returns how long to wait for its successor, and what kind of death that was.
+    pub fn died(&mut self, now: Time, proven: bool, budget: &Budget) -> (Duration, Death) {
+        if !proven {
             self.early = self.early.saturating_add(1);
-            return (budget.delay_after(self.early), self.early);
+            return (
+                budget.delay_after(self.early),
+                Death::Early { in_a_row: self.early },
+            );
         }
-        self.ready.push_back(now);
-        while self.ready.front().is_some_and(|&at| now.since(at) > BURST_WINDOW) {
-            self.ready.pop_front();
+        self.early = 0;
+        self.proven.push_back(now);
+        while self
+            .proven
+            .front()
+            .is_some_and(|&at| now.since(at) > BURST_WINDOW)
+        {
+            self.proven.pop_front();
         }
-        let over = u32::try_from(self.ready.len().saturating_sub(BURST)).unwrap_or(u32::MAX);
-        let delay = if over == 0 {
-            Duration::ZERO
-        } else {
-            budget.delay_after(over.saturating_add(1))
-        };
-        (delay, over)
+        let deaths = u32::try_from(self.proven.len()).unwrap_or(u32::MAX);
+        match deaths.checked_sub(BURST).filter(|&over| over > 0) {
+            Some(over) => (
+                budget.delay_after(over.saturating_add(1)),
+                Death::Frequent { deaths },
+            ),
+            None => (Duration::ZERO, Death::Proven),
+        }
     }
 
     /// Whether the budget for early deaths is spent.
@@ -115,36 +141,31 @@ mod tests {
         let mut died = || record.died(Time::ZERO, false, &budget).0.as_millis();
         assert_eq!([died(), died(), died(), died()], [0, 100, 200, 400]);
         assert!(!record.spent(&budget));
-        assert_eq!(
-            record.died(Time::ZERO, false, &budget),
-            (Duration::from_millis(800), 5)
-        );
+        let fifth = record.died(Time::ZERO, false, &budget);
+        assert_eq!(fifth, (Duration::from_millis(800), Death::Early { in_a_row: 5 }));
         assert!(record.spent(&budget));
-        record.became_ready();
-        assert!(!record.spent(&budget));
+        record.died(Time::ZERO, true, &budget);
+        assert!(
+            !record.spent(&budget),
+            "one that had proven itself: what was before is forgiven"
+        );
         for _ in 0..100 {
             assert!(record.died(Time::ZERO, false, &budget).0 <= budget.max_delay);
         }
     }
 
     #[test]
-    fn ready_workers_are_replaced_at_once_unless_they_die_in_bursts() {
+    fn proven_workers_are_replaced_at_once_unless_they_die_too_often() {
         let (budget, mut record) = (Budget::default(), Record::default());
-        for n in 0..BURST {
-            let at = Time(Duration::from_millis(n as u64));
-            assert_eq!(record.died(at, true, &budget).0, Duration::ZERO);
+        let mut died = |ms| record.died(Time(Duration::from_millis(ms)), true, &budget);
+        for n in 0..u64::from(BURST) {
+            assert_eq!(died(n), (Duration::ZERO, Death::Proven));
         }
         assert_eq!(
-            record.died(Time(Duration::from_secs(1)), true, &budget).0,
-            Duration::from_millis(100)
+            died(1000),
+            (Duration::from_millis(100), Death::Frequent { deaths: 11 })
         );
-        assert_eq!(
-            record.died(Time(Duration::from_secs(2)), true, &budget).0,
-            Duration::from_millis(200)
-        );
-        assert_eq!(
-            record.died(Time(Duration::from_secs(60)), true, &budget).0,
-            Duration::ZERO
-        );
+        assert_eq!(died(2000).0, Duration::from_millis(200));
+        assert_eq!(died(60_000), (Duration::ZERO, Death::Proven));
     }
 }

@@ -115,7 +115,7 @@ pub struct Worker {
     has_channel: bool,
     online: Option<Time>,
     asked: bool,
-    was_ready: bool,
+    ready_since: Option<Time>,
     retired: bool,
     listen_limit: Option<Duration>,
     ladder: Option<Ladder>,
@@ -151,7 +151,7 @@ impl Worker {
             has_channel,
             online: None,
             asked: false,
-            was_ready: false,
+            ready_since: None,
             retired: false,
             listen_limit: listen_limit.filter(|_| has_channel),
             ladder: None,
@@ -171,10 +171,10 @@ impl Worker {
         matches!(self.state, State::Starting | State::Online) && self.exit.is_none()
     }
 
-    /// Whether it has been ready at some time.
+    /// Since when it has been ready, if ever.
     #[must_use]
-    pub fn was_ready(&self) -> bool {
-        self.was_ready
+    pub fn ready_since(&self) -> Option<Time> {
+        self.ready_since
     }
 
     /// Whether both its process and its channel are gone.
@@ -210,12 +210,12 @@ impl Worker {
     }
 
     /// It gave a sign of readiness.
-    pub fn ready(&mut self, basis: ReadyBasis, out: &mut Vec<Step>) {
+    pub fn ready(&mut self, now: Time, basis: ReadyBasis, out: &mut Vec<Step>) {
         if self.state == State::Starting {
             self.state = State::Online;
         }
-        if !self.was_ready {
-            self.was_ready = true;
+        if self.ready_since.is_none() {
+            self.ready_since = Some(now);
             out.push(Step::Ready(basis));
         }
     }
@@ -334,7 +334,7 @@ impl Worker {
         } else if self.listen_deadline().is_some_and(|at| at <= now) {
             self.kill(now, ExitReason::ListenTimeout, out);
         } else if self.uptime_deadline().is_some_and(|at| at <= now) {
-            self.ready(ReadyBasis::Uptime, out);
+            self.ready(now, ReadyBasis::Uptime, out);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The dispatcher against a model that knows where every connection is.
 
-use everup_core::dispatch::{Dispatcher, MAX_WINDOW, Placement};
+use everup_core::dispatch::{Dispatcher, Look, MAX_WINDOW, Placement};
 use everup_core::id::{EndpointId, Token, WorkerId};
 use everup_core::schedule::Policy;
 use everup_core::time::Time;
@@ -48,6 +48,7 @@ struct World {
     probation: BTreeMap<u32, Token>,
     /// Whether connections that are looked at are untouched.
     untouched: bool,
+    asleep: bool,
     taken: BTreeSet<Token>,
 }
 
@@ -65,6 +66,7 @@ impl World {
             parked: BTreeSet::new(),
             probation: BTreeMap::new(),
             untouched: false,
+            asleep: false,
             taken: BTreeSet::new(),
         }
     }
@@ -79,8 +81,9 @@ impl World {
                         self.taken.remove(&connection);
                         self.parked.insert(connection);
                     }
+                    let look = self.look();
                     self.dispatcher
-                        .looked(self.now, worker, connection, self.untouched, &mut more);
+                        .looked(self.now, worker, connection, look, &mut more);
                     out.extend(more);
                 }
                 Placement::HandOver {
@@ -184,6 +187,13 @@ impl World {
                 self.dispatcher.tick(self.now, &mut out);
                 self.apply(out);
             }
+        }
+    }
+
+    fn look(&self) -> Look {
+        Look {
+            untouched: self.untouched,
+            asleep: self.asleep,
         }
     }
 
@@ -365,9 +375,10 @@ fn our_copy_goes_with_the_next_answer_or_when_it_was_touched_or_in_time() {
         world.dispatcher.tick(world.now, &mut out);
         for look in std::mem::take(&mut out) {
             if let Placement::Look { worker, connection } = look {
+                let look = world.look();
                 world
                     .dispatcher
-                    .looked(world.now, worker, connection, world.untouched, &mut out);
+                    .looked(world.now, worker, connection, look, &mut out);
             }
         }
         out.iter()
@@ -385,8 +396,15 @@ fn our_copy_goes_with_the_next_answer_or_when_it_was_touched_or_in_time() {
         });
         world
     };
-    assert_eq!(released(&mut accepted(false), 5), 0, "it is not looked at yet");
-    assert_eq!(released(&mut accepted(false), 10), 1, "it was touched");
+    assert_eq!(released(&mut accepted(false), 1), 0, "it is not looked at yet");
+    assert_eq!(released(&mut accepted(false), 2), 1, "it was touched");
+    let mut world = accepted(true);
+    world.asleep = true;
+    assert_eq!(
+        (released(&mut world, 2), released(&mut world, 4)),
+        (0, 1),
+        "its worker sleeps"
+    );
     let mut world = accepted(true);
     assert_eq!(
         (

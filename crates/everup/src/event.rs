@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 pub use everup_core::app::{Address, Outcome};
+pub use everup_core::restart::Death;
 pub use everup_core::worker::{ExitReason, ReadyBasis};
 
 /// Something that happened. For one worker always in the order
@@ -87,8 +88,8 @@ pub enum Event {
         slot: Slot,
         /// How long until then; zero is at once.
         delay: Duration,
-        /// How many workers of this slot in a row died early, with this one.
-        failures: u32,
+        /// What kind of death it follows.
+        death: Death,
     },
     /// A message of the app's, as JSON text.
     Message {

@@ -21,7 +21,7 @@ pub mod spec;
 mod sys;
 
 pub use cluster::{Cluster, Events, Fork, StartError, TimedOut, WorkerInfo};
-pub use event::{Address, Event, ExitReason, Outcome, ReadyBasis};
+pub use event::{Address, Death, Event, ExitReason, Outcome, ReadyBasis};
 pub use everup_core::exit::{ExitStatus, signal_name, signal_number};
 pub use everup_core::id::{Slot, WorkerId};
 pub use everup_core::restart::RestartPolicy;

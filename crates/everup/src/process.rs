@@ -48,6 +48,11 @@ impl Process {
         }
     }
 
+    /// Whether its main thread waits for something: not running, not waiting to run, not stopped, not dead.
+    pub(crate) fn asleep(&self) -> bool {
+        read_stat(OsStr::new(&self.pid.to_string())).is_some_and(|seen| seen.state == b'S')
+    }
+
     /// Sends a signal to it alone. A process that is gone already is no error.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
         let Some(signal) = Signal::from_named_raw(signal) else {
@@ -114,7 +119,7 @@ impl Process {
                 break;
             }
         }
-        family.retain(|pid| all.iter().any(|process| process.pid == *pid && !process.zombie));
+        family.retain(|pid| all.iter().any(|process| process.pid == *pid && !process.zombie()));
         family.remove(&std::process::id());
         family
     }
@@ -162,7 +167,13 @@ struct Seen {
     pid: u32,
     parent: u32,
     session: u32,
-    zombie: bool,
+    state: u8,
+}
+
+impl Seen {
+    fn zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
 }
 
 fn processes() -> Vec<Seen> {
@@ -182,14 +193,14 @@ fn read_stat(pid: &OsStr) -> Option<Seen> {
     let after_comm = stat.iter().rposition(|&byte| byte == b')')? + 2;
     let rest = String::from_utf8_lossy(stat.get(after_comm..)?).into_owned();
     let mut fields = rest.split(' ');
-    let zombie = matches!(fields.next()?, "Z" | "X");
+    let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
     let session = fields.nth(1)?.parse().ok()?;
     Some(Seen {
         pid,
         parent,
         session,
-        zombie,
+        state,
     })
 }
 

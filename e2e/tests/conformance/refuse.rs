@@ -167,9 +167,8 @@ pub(crate) fn found_nack(at: &At) {
     until("both serve", || greet(port) == full);
     primary.tell(full, &order_to("fill"));
     assert_eq!(primary.says(full, "full")["code"], "EMFILE");
-    for _ in 0..6 {
-        assert_eq!(greet(port), other);
-    }
+    // A connection of before may still free a descriptor, once.
+    until("only the other serves", || (0..6).all(|_| greet(port) == other));
     primary.tell(full, &order_to("free"));
     primary.says(full, "free");
     until("it is used again", || greet(port) == full);

@@ -1,9 +1,9 @@
 //! Events as lines for people.
 
-use super::{Known, Start};
+use super::{Known, Start, number};
 use crate::duration::show;
 use crate::error::BindFailure;
-use everup::{Event, ExitReason, ExitStatus, Outcome, ReadyBasis, WorkerId};
+use everup::{Death, Event, ExitReason, ExitStatus, Outcome, ReadyBasis, WorkerId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -62,11 +62,7 @@ pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
             voluntary,
             ..
         } => exit(&who(worker), *status, *reason, *voluntary, *uptime),
-        Event::Respawn {
-            slot,
-            delay,
-            failures,
-        } => respawn(slot.0, *delay, *failures),
+        Event::Respawn { slot, delay, death } => respawn(slot.0, *delay, *death),
         Event::Error {
             worker: Some(worker),
             what,
@@ -104,15 +100,16 @@ fn exit(who: &str, status: ExitStatus, reason: ExitReason, voluntary: bool, upti
     }
 }
 
-fn respawn(slot: u32, delay: Duration, failures: u32) -> String {
+fn respawn(slot: u32, delay: Duration, death: Death) -> String {
     let when = if delay.is_zero() {
         "now".into()
     } else {
         format!("in {}", show(delay))
     };
-    let why = match failures {
-        0 | 1 => String::new(),
-        _ => format!(": {failures} early deaths in a row"),
+    let why = match death {
+        Death::Early { in_a_row: 2.. } => format!(": {} early deaths in a row", number(death)),
+        Death::Frequent { .. } => format!(": {} deaths within 10 s", number(death)),
+        _ => String::new(),
     };
     format!("slot {slot} gets a new worker {when}{why}")
 }
@@ -250,12 +247,17 @@ mod tests {
             Event::Respawn {
                 slot: SLOT,
                 delay: Duration::ZERO,
-                failures: 0,
+                death: Death::Early { in_a_row: 1 },
             },
             Event::Respawn {
                 slot: SLOT,
                 delay: Duration::from_millis(200),
-                failures: 3,
+                death: Death::Early { in_a_row: 3 },
+            },
+            Event::Respawn {
+                slot: SLOT,
+                delay: Duration::from_millis(100),
+                death: Death::Frequent { deaths: 11 },
             },
         ]);
         assert_eq!(
@@ -271,6 +273,7 @@ mod tests {
                 "worker 2 (pid 123) could not be started",
                 "slot 1 gets a new worker now",
                 "slot 1 gets a new worker in 200 ms: 3 early deaths in a row",
+                "slot 1 gets a new worker in 100 ms: 11 deaths within 10 s",
             ]
         );
     }

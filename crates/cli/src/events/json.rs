@@ -1,11 +1,11 @@
 //! Events as JSON objects. Names and fields are an interface: `docs/run.md` has an example of each, and a test
 //! compares.
 
-use super::{Known, Start};
+use super::{Known, Start, number};
 use crate::duration::millis;
 use crate::error::{BindFailure, CliError};
 use everup::{
-    Address, Event, ExitReason, ExitStatus, HandleKind, Outcome, ReadyBasis, WorkerId, signal_name,
+    Address, Death, Event, ExitReason, ExitStatus, HandleKind, Outcome, ReadyBasis, WorkerId, signal_name,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -75,16 +75,13 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
             fields.push(("uptime_ms", millis(*uptime).into()));
             of("exit", worker, &fields)
         }
-        Event::Respawn {
-            slot,
-            delay,
-            failures,
-        } => object(
+        Event::Respawn { slot, delay, death } => object(
             "respawn",
             &[
                 ("slot", slot.0.into()),
                 ("delay_ms", millis(*delay).into()),
-                ("failures", (*failures).into()),
+                ("death", death_name(*death).into()),
+                ("failures", number(*death).into()),
             ],
         ),
         Event::Message { worker, message } => of("message", worker, &[("message", parsed(message))]),
@@ -191,6 +188,15 @@ fn stopped(outcome: Outcome) -> Object {
             object("stopped", &fields)
         }
         _ => object("stopped", &[("outcome", "other".into())]),
+    }
+}
+
+fn death_name(death: Death) -> &'static str {
+    match death {
+        Death::Proven => "proven",
+        Death::Frequent { .. } => "frequent",
+        Death::Early { .. } => "early",
+        _ => "other",
     }
 }
 
@@ -349,7 +355,7 @@ mod tests {
             told(&Event::Respawn {
                 slot: KNOWN.slot,
                 delay,
-                failures: 3,
+                death: Death::Early { in_a_row: 3 },
             }),
             told(&Event::Error {
                 worker: Some(WORKER),

@@ -11,7 +11,7 @@ use crate::cpus::Cpus;
 use crate::error::{BindFailure, CliError};
 use crate::output::{Console, paint};
 use crate::port_owner;
-use everup::{Channel, Event, Policy, Slot, Spec, WorkerId};
+use everup::{Channel, Death, Event, Policy, Slot, Spec, WorkerId};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -31,6 +31,15 @@ pub(crate) struct Reporter {
 struct Known {
     slot: Slot,
     pid: u32,
+}
+
+/// How many deaths there were of this kind, where that is told.
+fn number(death: Death) -> u32 {
+    match death {
+        Death::Early { in_a_row } => in_a_row,
+        Death::Frequent { deaths } => deaths,
+        _ => 0,
+    }
 }
 
 /// What there is to say about the start.

@@ -3,7 +3,8 @@
 use super::{Action, App, Notice, Outcome, Phase};
 use crate::exit::ExitStatus;
 use crate::id::{Slot, WorkerId};
-use crate::restart::RestartPolicy;
+use crate::restart::{PROVEN, RestartPolicy};
+use crate::schedule::Policy;
 use crate::time::Time;
 use crate::worker::{ExitReason, ReadyBasis, State, Step, Worker};
 
@@ -49,7 +50,7 @@ impl App {
             worker: Some(worker),
             what,
         }));
-        self.replace(now, &failed, out);
+        self.replace(now, &failed, false, out);
     }
 
     pub(super) fn garbled(&mut self, now: Time, worker: WorkerId, what: String, out: &mut Vec<Action>) {
@@ -57,7 +58,7 @@ impl App {
             worker: Some(worker),
             what,
         }));
-        self.out_of_rotation(worker);
+        self.out_of_rotation(now, worker, out);
         self.with_worker(now, worker, out, |worker, steps| {
             worker.kill(now, ExitReason::Protocol, steps)
         });
@@ -70,8 +71,8 @@ impl App {
         let restarts = matches!(self.config.restart, RestartPolicy::Always(_));
         known.channel_closed(now, restarts.then_some(self.config.kill_timeout));
         out.push(Action::Notice(Notice::Disconnect { worker }));
-        self.out_of_rotation(worker);
-        self.dispatcher.lost(now, worker, &mut self.placements);
+        self.out_of_rotation(now, worker, out);
+        self.dispatcher.silent(now, worker, &mut self.placements);
         self.place(out);
     }
 
@@ -93,11 +94,24 @@ impl App {
             voluntary: dead.voluntary,
             uptime: now.since(dead.forked),
         }));
-        self.replace(now, &dead, out);
+        let proven = self.proven(now, &dead);
+        self.dispatcher.lost(now, worker, &mut self.placements);
+        self.place(out);
+        self.replace(now, &dead, proven, out);
+    }
+
+    /// Whether a dead worker had been of use: see [`crate::restart`]. Where we do not see who is served, it had if
+    /// it was ready.
+    fn proven(&self, now: Time, dead: &Worker) -> bool {
+        let Some(since) = dead.ready_since() else {
+            return false;
+        };
+        let seen = self.config.channel && self.config.policy != Policy::Shared;
+        !seen || self.dispatcher.accepted(dead.id) > 0 || now.since(since) >= PROVEN
     }
 
     /// What follows from the end of a worker.
-    pub(super) fn replace(&mut self, now: Time, dead: &Worker, out: &mut Vec<Action>) {
+    pub(super) fn replace(&mut self, now: Time, dead: &Worker, proven: bool, out: &mut Vec<Action>) {
         let budget = match &self.config.restart {
             RestartPolicy::Always(budget) if self.phase == Phase::Running && !dead.retired() => {
                 budget.clone()
@@ -107,7 +121,7 @@ impl App {
                 return self.end_if_over(out);
             }
         };
-        let (delay, failures) = self.slots.died(now, dead.slot, dead.was_ready(), &budget);
+        let (delay, death) = self.slots.died(now, dead.slot, proven, &budget);
         if self.workers.is_empty() && self.slots.all_spent(&budget) {
             return self.finish(
                 Outcome::Failed {
@@ -119,7 +133,7 @@ impl App {
         out.push(Action::Notice(Notice::Respawn {
             slot: dead.slot,
             delay,
-            failures,
+            death,
         }));
         if delay.is_zero() {
             self.spawn(now, dead.slot, out);
@@ -128,9 +142,9 @@ impl App {
         }
     }
 
-    pub(super) fn disconnect(&mut self, worker: WorkerId, out: &mut Vec<Action>) {
-        self.out_of_rotation(worker);
-        self.with_worker(Time::ZERO, worker, out, |worker, steps| worker.disconnect(steps));
+    pub(super) fn disconnect(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>) {
+        self.out_of_rotation(now, worker, out);
+        self.with_worker(now, worker, out, |worker, steps| worker.disconnect(steps));
     }
 
     pub(super) fn stop(&mut self, now: Time, out: &mut Vec<Action>) {
@@ -141,7 +155,7 @@ impl App {
         self.effect(now, out);
         let (ask, limit) = (self.config.ask, self.config.kill_timeout);
         for id in self.ids() {
-            self.out_of_rotation(id);
+            self.out_of_rotation(now, id, out);
             self.with_worker(now, id, out, |worker, steps| worker.stop(now, ask, limit, steps));
         }
         self.end_if_over(out);
@@ -184,9 +198,10 @@ impl App {
         self.workers.keys().copied().collect()
     }
 
-    pub(super) fn out_of_rotation(&mut self, worker: WorkerId) {
+    pub(super) fn out_of_rotation(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>) {
         self.dispatcher.retire(worker);
-        self.endpoints.gone(worker);
+        self.endpoints.gone(worker, &mut self.effects);
+        self.effect(now, out);
         self.retries.retain(|retry| retry.worker != worker);
     }
 
@@ -219,7 +234,6 @@ impl App {
         let Some(worker) = self.workers.get(&id) else {
             return;
         };
-        self.slots.became_ready(worker.slot);
         out.push(Action::Notice(Notice::Ready {
             worker: id,
             basis,
@@ -230,7 +244,11 @@ impl App {
             .values()
             .filter(|worker| worker.state() == State::Online)
             .count();
-        if !self.all_ready && ready == self.slots.count() && self.phase == Phase::Running {
+        if ready != self.slots.count() || self.phase != Phase::Running {
+            return;
+        }
+        self.endpoints.all_ready(now);
+        if !self.all_ready {
             self.all_ready = true;
             let workers = u32::try_from(ready).unwrap_or(u32::MAX);
             out.push(Action::Notice(Notice::AllReady { workers }));

@@ -1,6 +1,7 @@
 //! Everything that passes between the machine and its driver.
 
 use super::{Notice, Outcome};
+use crate::dispatch::Look;
 use crate::endpoint::{BindRequest, Bound};
 use crate::exit::ExitStatus;
 use crate::id::{EndpointId, Slot, Token, WorkerId};
@@ -73,8 +74,8 @@ pub enum Input {
         worker: WorkerId,
         /// Which.
         connection: Token,
-        /// Whether nobody has read from it nor written to it.
-        untouched: bool,
+        /// What was seen.
+        look: Look,
     },
     /// Accepting failed for want of descriptors or memory.
     AcceptFailed {
@@ -145,7 +146,7 @@ pub enum Action {
         /// Which.
         connection: Token,
     },
-    /// Look whether a connection was touched; report [`Input::Looked`].
+    /// Look whether a connection was touched and whether the worker sleeps; report [`Input::Looked`].
     Look {
         /// Who accepted it.
         worker: WorkerId,

@@ -149,10 +149,10 @@ impl App {
             Input::Looked {
                 worker,
                 connection,
-                untouched,
+                look,
             } => {
                 self.dispatcher
-                    .looked(now, worker, connection, untouched, &mut self.placements);
+                    .looked(now, worker, connection, look, &mut self.placements);
                 self.place(out);
             }
             Input::AcceptFailed { endpoint, why } => {
@@ -160,7 +160,7 @@ impl App {
                 let what = format!("accept a connection: {why}");
                 out.push(Action::Notice(Notice::Error { worker: None, what }));
             }
-            Input::Disconnect { worker } => self.disconnect(worker, out),
+            Input::Disconnect { worker } => self.disconnect(now, worker, out),
             Input::Cut { worker } => out.push(Action::Cut { worker }),
             Input::Stop => self.stop(now, out),
             Input::StopNow => self.stop_now(now, out),

@@ -2,6 +2,7 @@
 
 use crate::exit::ExitStatus;
 use crate::id::{Slot, WorkerId};
+use crate::restart::Death;
 use crate::wire::{AddressType, Listening, Sockname};
 use crate::worker::{ExitReason, ReadyBasis};
 use serde_json::value::RawValue;
@@ -48,7 +49,7 @@ pub enum Notice {
     Respawn {
         slot: Slot,
         delay: Duration,
-        failures: u32,
+        death: Death,
     },
     Message {
         worker: WorkerId,

@@ -1,7 +1,7 @@
 //! The places that workers fill, and when an empty one is filled again.
 
 use crate::id::{Slot, WorkerId};
-use crate::restart::{Budget, Record};
+use crate::restart::{Budget, Death, Record};
 use crate::time::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,23 +50,11 @@ impl Slots {
         place.respawn_at = None;
     }
 
-    pub(super) fn became_ready(&mut self, slot: Slot) {
-        if let Some(place) = self.all.get_mut(&slot) {
-            place.record.became_ready();
-        }
-    }
-
-    /// The worker of a place died: how long until its successor, and the failures in a row.
-    pub(super) fn died(
-        &mut self,
-        now: Time,
-        slot: Slot,
-        was_ready: bool,
-        budget: &Budget,
-    ) -> (Duration, u32) {
+    /// The worker of a place died: how long until its successor, and what kind of death it was.
+    pub(super) fn died(&mut self, now: Time, slot: Slot, proven: bool, budget: &Budget) -> (Duration, Death) {
         let place = self.all.entry(slot).or_default();
         place.worker = None;
-        place.record.died(now, was_ready, budget)
+        place.record.died(now, proven, budget)
     }
 
     pub(super) fn respawn_at(&mut self, slot: Slot, at: Time) {

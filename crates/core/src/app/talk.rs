@@ -45,7 +45,9 @@ impl App {
             }
             Event::Message(message) => {
                 if message.get() == "\"ready\"" {
-                    self.with_worker(now, worker, out, |w, steps| w.ready(ReadyBasis::Message, steps));
+                    self.with_worker(now, worker, out, |w, steps| {
+                        w.ready(now, ReadyBasis::Message, steps)
+                    });
                 }
                 out.push(Action::Notice(Notice::Message { worker, message }));
             }
@@ -65,7 +67,9 @@ impl App {
         let name = self.endpoints.sockname(worker, listening.address_type, port);
         let address = Address::of(&listening, name);
         out.push(Action::Notice(Notice::Listening { worker, address }));
-        self.with_worker(now, worker, out, |w, steps| w.ready(ReadyBasis::Listening, steps));
+        self.with_worker(now, worker, out, |w, steps| {
+            w.ready(now, ReadyBasis::Listening, steps)
+        });
     }
 
     pub(super) fn delivered(&mut self, worker: WorkerId, token: Token) {

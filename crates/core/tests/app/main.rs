@@ -325,6 +325,72 @@ fn closing_by_the_living_closes_the_socket_but_leaving_does_not() {
 }
 
 #[test]
+fn a_socket_that_no_successor_wants_is_closed_in_the_end() {
+    let mut sim = Sim::new(config(1));
+    sim.boot_all();
+    sim.die(ONE, CRASH);
+    sim.wait(seconds(30));
+    assert_eq!(sim.sockets.len(), 1, "its successor is on its way");
+    sim.say(WorkerId(2), Event::Listening(listening()));
+    sim.wait(seconds(9));
+    assert_eq!(sim.sockets.len(), 1);
+    sim.wait(seconds(2));
+    assert!(sim.sockets.is_empty());
+}
+
+#[test]
+fn a_second_socket_for_the_same_address_goes_with_its_worker() {
+    let mut sim = Sim::new(config(1));
+    sim.boot_all();
+    sim.say(ONE, Event::Query(query(2)));
+    assert_eq!(sim.sockets.len(), 2);
+    sim.die(ONE, CRASH);
+    assert_eq!(sim.sockets.len(), 1);
+}
+
+#[test]
+fn what_a_living_worker_has_accepted_stays_its_own_without_a_channel() {
+    let mut sim = Sim::new(config(2));
+    sim.untouched = true;
+    sim.boot_all();
+    sim.connect(1);
+    sim.answer(ONE, true);
+    if let Some(process) = sim.alive.get_mut(&ONE) {
+        process.channel = false;
+    }
+    sim.feed(Input::ChannelClosed { worker: ONE });
+    sim.wait(seconds(1));
+    assert_eq!((sim.served.len(), sim.held.len()), (1, 0));
+    assert!(sim.alive[&WorkerId(2)].in_flight.is_empty());
+}
+
+#[test]
+fn dying_soon_after_listening_without_having_served_is_early() {
+    let mut sim = Sim::new(config(1));
+    for _ in 0..10 {
+        sim.boot_all();
+        sim.wait(Duration::from_millis(20));
+        for worker in sim.ids() {
+            sim.die(worker, CRASH);
+        }
+        sim.wait(seconds(1));
+    }
+    assert_eq!(sim.outcome, Some(Outcome::Failed { status: Some(CRASH) }));
+
+    let mut sim = Sim::new(config(1));
+    for _ in 0..30 {
+        sim.boot_all();
+        sim.connect(1);
+        for worker in sim.ids() {
+            sim.answer(worker, true);
+            sim.die(worker, ExitStatus::Code(0));
+        }
+        sim.wait(seconds(20));
+    }
+    assert_eq!(sim.outcome, None, "one that exits after each response goes on");
+}
+
+#[test]
 fn a_taken_port_is_told_to_the_worker_and_to_the_owner() {
     let mut sim = Sim::new(config(1));
     sim.ports_taken = true;

@@ -1,6 +1,7 @@
 //! A simulated driver: processes that boot, listen, answer and die by a script, in virtual time.
 
 use everup_core::app::{Action, App, Config, Input, Notice, Outcome};
+use everup_core::dispatch::Look;
 use everup_core::endpoint::{BindRequest, Bound};
 use everup_core::exit::ExitStatus;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
@@ -140,10 +141,14 @@ impl Sim {
                 if untouched && !self.alive.contains_key(&worker) {
                     assert!(self.served.remove(&connection), "it was accepted");
                 }
+                let look = Look {
+                    untouched,
+                    asleep: false,
+                };
                 self.queue.push_back(Input::Looked {
                     worker,
                     connection,
-                    untouched,
+                    look,
                 });
             }
             Action::Reply { worker, reply, .. } => self.hear(

@@ -5,6 +5,7 @@ use crate::bind;
 use crate::poller::Key;
 use crate::sys;
 use everup_core::app::{Action, Input};
+use everup_core::dispatch::Look;
 use everup_core::endpoint::{BindRequest, Bound, Endpoints};
 use everup_core::id::{EndpointId, WorkerId};
 use everup_core::wire::Session;
@@ -27,15 +28,18 @@ impl Driver {
             }
             Action::Release { connection } => drop(self.descriptors.connections.remove(&connection)),
             Action::Look { worker, connection } => {
-                let untouched = self
-                    .descriptors
-                    .connections
-                    .get(&connection)
-                    .is_some_and(sys::tcp::untouched);
+                let look = Look {
+                    untouched: self
+                        .descriptors
+                        .connections
+                        .get(&connection)
+                        .is_some_and(sys::tcp::untouched),
+                    asleep: self.workers.get(&worker).is_some_and(|io| io.process.asleep()),
+                };
                 self.feed(Input::Looked {
                     worker,
                     connection,
-                    untouched,
+                    look,
                 });
             }
             Action::Spawn { worker, slot } => self.spawn(worker, slot),

@@ -135,15 +135,7 @@ fn event(notice: Notice) -> Event {
             voluntary,
             uptime,
         },
-        Notice::Respawn {
-            slot,
-            delay,
-            failures,
-        } => Event::Respawn {
-            slot,
-            delay,
-            failures,
-        },
+        Notice::Respawn { slot, delay, death } => Event::Respawn { slot, delay, death },
         Notice::Message { worker, message } => Event::Message {
             worker,
             message: String::from(Box::<str>::from(message)),
