@@ -417,7 +417,10 @@ fn twice_at_once() -> Result<()> {
 fn interrupt_of_the_whole_group_is_graceful() -> Result<()> {
     let everup = e2e::binary::everup()?;
     // A session and so a group of its own, under the same process id.
-    let run = Everup::program("setsid").arg(everup).args(["run", "--events", "json", "-i", "2"]).arg(fixture("app.js"));
+    let run = Everup::program("setsid")
+        .arg(everup)
+        .args(["run", "--events", "json", "-i", "2"])
+        .arg(fixture("app.js"));
     let run = run.start()?;
     run.ready(2)?;
     let address = run.address()?;
@@ -447,7 +450,11 @@ fn reader_that_hangs_holds_up_nobody() -> Result<()> {
         let mut client = Connection::open_unix(&socket, LIMIT)?;
         client.get(path)
     };
-    let served = || wait_until("an answer", LIMIT, || ask("/").map(drop).map_err(|error| format!("{error:#}")));
+    let served = || {
+        wait_until("an answer", LIMIT, || {
+            ask("/").map(drop).map_err(|error| format!("{error:#}"))
+        })
+    };
     served()?;
     // Each death is told in several events; soon the pipe is full.
     for _ in 0..12 {
@@ -457,7 +464,20 @@ fn reader_that_hangs_holds_up_nobody() -> Result<()> {
     let mut full = [PollFd::new(&reader, PollFlags::IN)];
     ensure!(rustix::event::poll(&mut full, None)? == 1);
     run.signal(Signal::TERM)?;
-    let gone = run.gone(LIMIT).context("after SIGTERM with a full pipe on standard error");
+    wait_until("the workers are gone", LIMIT, || {
+        let left: Vec<u32> = run
+            .processes()
+            .into_iter()
+            .filter(|&pid| pid != run.pid)
+            .collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    })?;
+    // What is still to be said goes nowhere, and then the primary ends too.
     drop(reader);
-    gone
+    ensure!(run.ended(LIMIT)?.code() == Some(0));
+    run.gone(Duration::from_secs(1))
 }

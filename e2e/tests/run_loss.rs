@@ -242,17 +242,33 @@ fn settled(run: &Run) -> Result<(usize, u64)> {
 #[test]
 fn stop_under_load_turns_nobody_away() -> Result<()> {
     for policy in ["round-robin", "least-connections"] {
-        let run = Everup::run()?.args(["-i", "2", "--policy", policy]).arg(fixture("hello.js")).start()?;
+        let run = Everup::run()?
+            .args(["-i", "2", "--policy", policy])
+            .arg(fixture("hello.js"))
+            .start()?;
         run.ready(2)?;
         let address = run.address()?;
         let _alone = STORM.lock().unwrap_or_else(PoisonError::into_inner);
         let loader = thread::spawn(move || load::run(&Plan::fresh(address, 32, 5000)));
         thread::sleep(Duration::from_millis(300));
         let ended = run.stop()?;
-        let report = loader.join().map_err(|_| anyhow::anyhow!("the load client panicked"))??;
+        let report = loader
+            .join()
+            .map_err(|_| anyhow::anyhow!("the load client panicked"))??;
         ensure!(ended.code() == Some(0), "{}", ended.all());
-        ensure!(report.ok > 0 && report.ok < 5000, "the load was over before the stop: {}", report.json());
-        ensure!(report.failures.iter().all(|failure| failure.kind == Kind::Refused), "{policy}: {}", report.json());
+        ensure!(
+            report.ok > 0 && report.ok < 5000,
+            "the load was over before the stop: {}",
+            report.json()
+        );
+        ensure!(
+            report
+                .failures
+                .iter()
+                .all(|failure| failure.kind == Kind::Refused),
+            "{policy}: {}",
+            report.json()
+        );
     }
     Ok(())
 }

@@ -13,7 +13,11 @@ use std::time::Duration;
 
 fn runtime(path: &str) -> Result<PathBuf> {
     let program = repository("e2e/runtimes/node_modules").join(path);
-    ensure!(program.exists(), "{} is missing: run e2e/setup", program.display());
+    ensure!(
+        program.exists(),
+        "{} is missing: run e2e/setup",
+        program.display()
+    );
     Ok(program)
 }
 
@@ -37,7 +41,10 @@ fn ask(address: SocketAddr) -> Result<u32> {
     client.set_read_timeout(Some(LIMIT))?;
     let mut answer = String::new();
     client.read_to_string(&mut answer)?;
-    answer.trim().parse().with_context(|| format!("{answer:?} is no pid"))
+    answer
+        .trim()
+        .parse()
+        .with_context(|| format!("{answer:?} is no pid"))
 }
 
 /// Both workers answer behind one port; one that dies is replaced; the stop leaves nothing behind.
@@ -63,7 +70,11 @@ fn both_answer(run: &Run, address: SocketAddr) -> Result<()> {
     let mut answered = BTreeSet::new();
     wait_until("both have answered", LIMIT, || {
         answered.insert(ask(address).map_err(|error| format!("{error:#}"))?);
-        if answered == pids { Ok(()) } else { Err(format!("{answered:?} of {pids:?}")) }
+        if answered == pids {
+            Ok(())
+        } else {
+            Err(format!("{answered:?} of {pids:?}"))
+        }
     })
 }
 

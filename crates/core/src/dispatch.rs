@@ -39,10 +39,12 @@ pub const MAX_WINDOW: usize = 8;
 const QUICK: Duration = Duration::from_millis(3);
 /// An answer slower than this halves it.
 const SLOW: Duration = Duration::from_millis(10);
-/// The first pause after a refusal; it doubles up to [`LONGEST_PAUSE`].
+/// The first pause after a refusal; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause after refusals.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause after refusals: the place that becomes free does not wait for long.
+const LONGEST_REFUSAL: Duration = Duration::from_millis(160);
+/// The longest pause of a worker that is out of descriptors.
+const LONGEST_STARVATION: Duration = Duration::from_secs(1);
 /// How long nothing is accepted after the system ran out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -152,10 +154,10 @@ impl Pause {
         self.until.is_none_or(|until| until <= now)
     }
 
-    fn extend(&mut self, now: Time) {
+    fn extend(&mut self, now: Time, longest: Duration) {
         let length = self.next.unwrap_or(FIRST_PAUSE);
         self.until = Some(now + length);
-        self.next = Some((length * 2).min(LONGEST_PAUSE));
+        self.next = Some((length * 2).min(longest));
     }
 }
 
@@ -354,7 +356,7 @@ impl Dispatcher {
             if accepted {
                 *pause = Pause::default()
             } else {
-                pause.extend(now)
+                pause.extend(now, LONGEST_REFUSAL)
             }
         }
         if !accepted {
@@ -369,7 +371,7 @@ impl Dispatcher {
             return;
         };
         let Some(sent) = load.take(connection) else { return };
-        load.starved.extend(now);
+        load.starved.extend(now, LONGEST_STARVATION);
         load.window = 1;
         self.park_first(sent.endpoint, connection, out);
         self.place(now, sent.endpoint, out);

@@ -24,9 +24,12 @@ use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How long a socket is kept that its last holder closed while it lives on: long enough for a `close` that is
-/// the beginning of the worker's leaving.
+/// How long a socket is kept that its last holder closed, while it lives on and holds another.
 pub const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a socket is kept whose last holder has closed everything it held: that is how leaving begins
+/// (`cluster.worker.disconnect()`), and the worker says so only when its connections have ended.
+pub const DRAIN_LINGER: Duration = Duration::from_secs(30);
 
 /// How long a socket is kept whose holders died, once every worker is ready again and none has asked for it.
 pub const ABANDONED: Duration = Duration::from_secs(10);
@@ -229,13 +232,25 @@ impl Endpoints {
         let Some(endpoint) = self.all.get_mut(&id) else {
             return;
         };
-        if endpoint.holders.remove(&worker) {
-            out.push(Effect::Leave { worker, endpoint: id });
-            if endpoint.holders.is_empty() {
-                endpoint.idle = Some(Idle {
-                    until: now + LINGER,
-                    closed_by: Some(worker),
-                });
+        if !endpoint.holders.remove(&worker) {
+            return;
+        }
+        out.push(Effect::Leave { worker, endpoint: id });
+        if endpoint.holders.is_empty() {
+            endpoint.idle = Some(Idle {
+                until: now + LINGER,
+                closed_by: Some(worker),
+            });
+        }
+        if !self.holds_any(worker) {
+            for idle in self
+                .all
+                .values_mut()
+                .filter_map(|endpoint| endpoint.idle.as_mut())
+            {
+                if idle.closed_by == Some(worker) {
+                    idle.until = now + DRAIN_LINGER;
+                }
             }
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Channel {
     pub(crate) session: Session,
     received: VecDeque<OwnedFd>,
     broken: bool,
+    /// Whether its last write had to wait for the system.
+    pub(crate) troubled: bool,
     /// Whether the poller watches for room to write.
     pub(crate) waits_for_room: bool,
 }
@@ -51,6 +53,9 @@ pub(crate) enum Written {
     All,
     /// The socket is full.
     Full,
+    /// The system is short of something (memory, descriptors in flight): to be tried again in a moment. No
+    /// readiness tells when.
+    Later,
     /// The other end does not read any more. What it said before is still to be read.
     Broken,
     /// The descriptor that is to be sent next is gone, so nothing can follow: the channel is of no use.
@@ -69,6 +74,7 @@ impl Channel {
             session,
             received: VecDeque::new(),
             broken: false,
+            troubled: false,
             waits_for_room: false,
         };
         Ok((channel, theirs))
@@ -135,7 +141,10 @@ impl Channel {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             match sendmsg(&self.socket, &[IoSlice::new(next.bytes)], &mut ancillary, flags) {
                 Ok(written) => self.session.wrote(written),
-                Err(Errno::AGAIN | Errno::NOBUFS) => return Written::Full,
+                Err(Errno::AGAIN) => return Written::Full,
+                Err(Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS | Errno::MFILE | Errno::NFILE) => {
+                    return Written::Later;
+                }
                 Err(Errno::INTR) => {}
                 Err(_) => break,
             }

@@ -147,11 +147,15 @@ pub enum Event {
     },
 }
 
+/// So that at most 256 descriptors wait for a reader: see the bound of the queue.
+const HANDLE_WEIGHT: usize = 1024 * 1024;
+
 impl Event {
-    /// How much memory it holds beside itself: the bytes of a message.
+    /// How much it holds beside itself: the bytes of a message. A descriptor weighs as much as a large one.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::Message { message, .. } | Self::Handle { message, .. } => message.len(),
+            Self::Message { message, .. } => message.len(),
+            Self::Handle { message, .. } => message.len() + HANDLE_WEIGHT,
             Self::Opaque { payload, .. } => payload.len(),
             _ => 0,
         }

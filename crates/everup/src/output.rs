@@ -12,8 +12,11 @@ use std::fmt::Debug;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Which of a worker's two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,9 @@ pub struct Line<'a> {
 /// The longest piece that is given to a sink, in bytes.
 pub const MAX_LINE: usize = 64 * 1024;
 
+/// How long a sink may take nothing, at the end, until it is given up.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Takes the workers' output. Called from one thread; it may block, and then the workers wait.
 pub trait LineSink: Send + Debug {
     /// One line or part of a line.
@@ -57,6 +63,10 @@ pub(crate) struct Relay {
     pipes: Sender<Pipe>,
     wake: OwnedFd,
     thread: JoinHandle<()>,
+    /// Disconnected when the thread ends.
+    ended: Receiver<()>,
+    /// Pieces that the sink has taken.
+    taken: Arc<AtomicU64>,
 }
 
 /// One stream of one worker.
@@ -72,6 +82,8 @@ impl Relay {
     pub(crate) fn start(sink: Box<dyn LineSink>) -> io::Result<Self> {
         let wake = crate::sys::spawn::waker()?;
         let (pipes, incoming) = channel();
+        let (alive, ended) = channel();
+        let taken = Arc::new(AtomicU64::new(0));
         let mut reader = Reader {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             wake: rustix::io::fcntl_dupfd_cloexec(&wake, 3)?,
@@ -80,12 +92,22 @@ impl Relay {
             next: 1,
             sink,
             buffer: vec![0; MAX_LINE],
+            taken: Arc::clone(&taken),
         };
         epoll::add(&reader.epoll, &reader.wake, EventData::new_u64(0), EventFlags::IN)?;
         let thread = std::thread::Builder::new()
             .name("everup-output".into())
-            .spawn(move || reader.run())?;
-        Ok(Self { pipes, wake, thread })
+            .spawn(move || {
+                reader.run();
+                drop(alive);
+            })?;
+        Ok(Self {
+            pipes,
+            wake,
+            thread,
+            ended,
+            taken,
+        })
     }
 
     /// Reads this pipe too. It is to be non-blocking.
@@ -96,10 +118,19 @@ impl Relay {
     }
 
     /// Reads what is there by now, and ends. For after the last worker's end: a descendant of it that still
-    /// holds a pipe is not waited for.
+    /// holds a pipe is not waited for. A sink that takes nothing for [`PATIENCE`] is given up, and what it has not
+    /// taken is lost.
     pub(crate) fn finish(self) {
         drop(self.pipes);
         wake(&self.wake);
+        let mut taken = self.taken.load(Ordering::Relaxed);
+        while self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let now = self.taken.load(Ordering::Relaxed);
+            if now == taken {
+                return;
+            }
+            taken = now;
+        }
         self.thread.join().ok();
     }
 }
@@ -125,6 +156,7 @@ struct Reader {
     next: u64,
     sink: Box<dyn LineSink>,
     buffer: Vec<u8>,
+    taken: Arc<AtomicU64>,
 }
 
 impl Reader {
@@ -146,10 +178,22 @@ impl Reader {
             self.sink.flush();
         }
         for key in self.pipes.keys().copied().collect::<Vec<_>>() {
-            while self.pipes.contains_key(&key) && self.read_once(key) {}
+            self.read_rest(key);
             self.end(key);
         }
         self.sink.flush();
+    }
+
+    /// Reads what is in a pipe now, and not what is written into it meanwhile.
+    fn read_rest(&mut self, key: u64) {
+        let waiting = self
+            .pipes
+            .get(&key)
+            .map(|(pipe, _)| rustix::io::ioctl_fionread(&pipe.read_end));
+        let mut left = waiting.and_then(Result::ok).unwrap_or(0);
+        while left > 0 && self.read_once(key) {
+            left = left.saturating_sub(MAX_LINE as u64);
+        }
     }
 
     /// Takes charge of new pipes. False when no more will come.
@@ -197,6 +241,7 @@ impl Reader {
             }
             Ok(read) => {
                 give(&mut *self.sink, pipe, rest, &self.buffer[..read]);
+                self.taken.fetch_add(1, Ordering::Relaxed);
                 true
             }
             Err(Errno::AGAIN | Errno::INTR) => false,
@@ -253,7 +298,7 @@ fn give(sink: &mut dyn LineSink, pipe: &Pipe, rest: &mut Vec<u8>, mut bytes: &[u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     #[derive(Debug, Default, Clone)]
     struct Kept(Arc<Mutex<Lines>>);

@@ -3,10 +3,9 @@
 //! Nothing here is ever killed by bare pid: a pid read from `/proc` is turned into a pidfd first, and then looked
 //! at again.
 
+use crate::sys::pidfd;
 use everup_core::exit::ExitStatus;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
-};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
@@ -26,10 +25,19 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Takes charge of a child that was just started.
+    /// Takes charge of a child that was just started. If that cannot be done, the child is killed: nobody would
+    /// know of it.
     pub(crate) fn new(pid: u32, mark: String) -> io::Result<Self> {
-        let pidfd = pidfd_open(as_pid(pid)?, PidfdFlags::NONBLOCK)?;
-        Ok(Self { pid, pidfd, mark })
+        let id = as_pid(pid)?;
+        match pidfd_open(id, PidfdFlags::NONBLOCK) {
+            Ok(pidfd) => Ok(Self { pid, pidfd, mark }),
+            Err(error) => {
+                // Our own child, and not reaped: its pid is nobody else's.
+                rustix::process::kill_process(id, rustix::process::Signal::KILL).ok();
+                rustix::process::waitpid(Some(id), rustix::process::WaitOptions::empty()).ok();
+                Err(error.into())
+            }
+        }
     }
 
     /// Readable once it is gone.
@@ -37,7 +45,7 @@ impl Process {
         self.pidfd.as_fd()
     }
 
-    /// Reaps it. `None` while it lives.
+    /// Reaps it. `None` while it lives, and while a debugger holds its remains.
     pub(crate) fn reap(&self) -> Option<ExitStatus> {
         match waitid(
             WaitId::PidFd(self.pidfd.as_fd()),
@@ -48,6 +56,12 @@ impl Process {
         }
     }
 
+    /// Kills it and waits for its end: for one that was started and cannot be used.
+    pub(crate) fn discard(self) {
+        kill_trees(&[&self]);
+        waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED).ok();
+    }
+
     /// Whether its main thread waits for something: not running, not waiting to run, not stopped, not dead.
     pub(crate) fn asleep(&self) -> bool {
         read_stat(OsStr::new(&self.pid.to_string())).is_some_and(|seen| seen.state == b'S')
@@ -55,88 +69,72 @@ impl Process {
 
     /// Sends a signal to it alone. A process that is gone already is no error.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
-        let Some(signal) = Signal::from_named_raw(signal) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        match pidfd_send_signal(&self.pidfd, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        pidfd::send(self.pidfd.as_fd(), signal)
     }
 
-    /// SIGKILL to it and all its descendants: by parentage, by session and by mark, again and again until none is
-    /// left, because each look can miss one that is being forked.
-    pub(crate) fn kill_tree(&self) {
-        // It first: it starts no more, and its pid stays taken until we reap it.
-        self.signal(libc::SIGKILL).ok();
-        for _ in 0..ROUNDS {
-            let family = self.family();
-            if family.is_empty() {
-                return;
-            }
-            for pid in family {
-                self.kill_member(pid);
-            }
-        }
-    }
-
-    /// Kills those children of ours that were its descendants: orphans come to us, where we are their reaper.
+    /// Kills those children of ours that were its descendants: orphans come to us, where we are their reaper. It is
+    /// reaped by now, so its pid means nothing any more.
     pub(crate) fn kill_orphans(&self, known: &BTreeSet<u32>) {
-        if own_children()
-            .iter()
-            .any(|pid| !known.contains(pid) && self.marked(*pid))
-        {
-            self.kill_tree();
+        let orphan = |pid: &u32| !known.contains(pid) && marked(*pid, &self.mark);
+        if own_children().iter().any(orphan) {
+            kill_family(&Roots {
+                pids: Vec::new(),
+                marks: vec![&self.mark],
+            });
         }
-    }
-
-    fn kill_member(&self, pid: u32) {
-        let Ok(pidfd) = as_pid(pid).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)) else {
-            return;
-        };
-        // The pid may have changed hands before the pidfd was made; it cannot now.
-        if self.family().contains(&pid) {
-            pidfd_send_signal(&pidfd, Signal::KILL).ok();
-        }
-    }
-
-    /// Its living descendants (zombies left out), without itself.
-    fn family(&self) -> BTreeSet<u32> {
-        let all = processes();
-        let mut family = BTreeSet::new();
-        loop {
-            let before = family.len();
-            for process in &all {
-                let related = process.parent == self.pid
-                    || process.session == self.pid
-                    || family.contains(&process.parent)
-                    || self.marked(process.pid);
-                if related && process.pid != self.pid {
-                    family.insert(process.pid);
-                }
-            }
-            if family.len() == before {
-                break;
-            }
-        }
-        family.retain(|pid| all.iter().any(|process| process.pid == *pid && !process.zombie()));
-        family.remove(&std::process::id());
-        family
-    }
-
-    fn marked(&self, pid: u32) -> bool {
-        let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else {
-            return false;
-        };
-        let entry = format!("{MARK}={}", self.mark);
-        environment
-            .split(|&byte| byte == 0)
-            .any(|variable| variable == entry.as_bytes())
     }
 }
 
-/// How often a tree is looked at before it is given up on.
-const ROUNDS: usize = 20;
+/// SIGKILL to these and all their descendants.
+pub(crate) fn kill_trees(roots: &[&Process]) {
+    let family = Roots {
+        pids: roots.iter().map(|root| root.pid).collect(),
+        marks: roots.iter().map(|root| root.mark.as_str()).collect(),
+    };
+    // They first: they start no more, and their pids stay taken until we reap them. What they leave behind is
+    // found by its session or mark.
+    let before = processes();
+    for root in roots {
+        root.signal(libc::SIGKILL).ok();
+    }
+    family.of(&before).into_iter().for_each(kill);
+    kill_family(&family);
+}
+
+/// By parentage, by session and by mark, again and again until no new one is seen, because each look can miss one
+/// that is being forked.
+fn kill_family(roots: &Roots<'_>) {
+    let mut killed = BTreeSet::new();
+    for _ in 0..ROUNDS {
+        let all = processes();
+        let family = roots.of(&all);
+        let new: Vec<&Seen> = family
+            .into_iter()
+            .filter(|seen| killed.insert((seen.pid, seen.started)))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        new.into_iter().for_each(kill);
+    }
+}
+
+/// SIGKILL to every child of this process that is left, and to its descendants.
+pub(crate) fn kill_children() {
+    for _ in 0..ROUNDS {
+        let own = own_children();
+        let all = processes();
+        let left: Vec<&Seen> = all
+            .iter()
+            .filter(|seen| own.contains(&seen.pid) && !seen.zombie())
+            .collect();
+        if left.is_empty() {
+            break;
+        }
+        left.into_iter().for_each(kill);
+    }
+    reap_strangers(&BTreeSet::new());
+}
 
 /// Reaps every child of this process that is not in `known`.
 pub(crate) fn reap_strangers(known: &BTreeSet<u32>) {
@@ -145,6 +143,97 @@ pub(crate) fn reap_strangers(known: &BTreeSet<u32>) {
             waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
         }
     }
+}
+
+/// How often a tree is looked at before it is given up on.
+const ROUNDS: usize = 20;
+
+/// A process as `/proc` shows it.
+struct Seen {
+    pid: u32,
+    parent: u32,
+    session: u32,
+    state: u8,
+    /// In clock ticks since boot: with the pid, a name that is not used twice.
+    started: u64,
+}
+
+impl Seen {
+    fn zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+}
+
+fn kill(seen: &Seen) {
+    let Ok(pidfd) = as_pid(seen.pid).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)) else {
+        return;
+    };
+    // The pid may have changed hands before the pidfd was made; it cannot now.
+    if read_stat(OsStr::new(&seen.pid.to_string())).is_some_and(|now| now.started == seen.started) {
+        pidfd::send(pidfd.as_fd(), libc::SIGKILL).ok();
+    }
+}
+
+/// Whose descendants are meant.
+struct Roots<'a> {
+    /// Of our children that are not reaped yet.
+    pids: Vec<u32>,
+    marks: Vec<&'a str>,
+}
+
+impl Roots<'_> {
+    /// Their living descendants (zombies left out), without themselves.
+    fn of<'s>(&self, all: &'s [Seen]) -> Vec<&'s Seen> {
+        let reapers = ancestry(all);
+        let mut family: BTreeSet<u32> = BTreeSet::new();
+        loop {
+            let before = family.len();
+            for seen in all {
+                // An orphan's parent is one of our ancestors, or we are: only there the mark must be read.
+                let orphan =
+                    || reapers.contains(&seen.parent) && self.marks.iter().any(|mark| marked(seen.pid, mark));
+                let related = self.pids.contains(&seen.parent)
+                    || self.pids.contains(&seen.session)
+                    || family.contains(&seen.parent);
+                let meant = !self.pids.contains(&seen.pid) && !reapers.contains(&seen.pid);
+                if meant && !family.contains(&seen.pid) && (related || orphan()) {
+                    family.insert(seen.pid);
+                }
+            }
+            if family.len() == before {
+                break;
+            }
+        }
+        all.iter()
+            .filter(|seen| family.contains(&seen.pid) && !seen.zombie())
+            .collect()
+    }
+}
+
+/// This process and its ancestors.
+fn ancestry(all: &[Seen]) -> BTreeSet<u32> {
+    let mut line = BTreeSet::from([std::process::id()]);
+    let mut at = std::process::id();
+    while let Some(seen) = all
+        .iter()
+        .find(|seen| seen.pid == at && !line.contains(&seen.parent))
+    {
+        at = seen.parent;
+        line.insert(at);
+    }
+    // Init is everybody's reaper in the end, also where it cannot be seen as our ancestor.
+    line.insert(1);
+    line
+}
+
+fn marked(pid: u32, mark: &str) -> bool {
+    let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else {
+        return false;
+    };
+    let entry = format!("{MARK}={mark}");
+    environment
+        .split(|&byte| byte == 0)
+        .any(|variable| variable == entry.as_bytes())
 }
 
 fn own_children() -> Vec<u32> {
@@ -163,19 +252,6 @@ fn own_children() -> Vec<u32> {
         .collect()
 }
 
-struct Seen {
-    pid: u32,
-    parent: u32,
-    session: u32,
-    state: u8,
-}
-
-impl Seen {
-    fn zombie(&self) -> bool {
-        matches!(self.state, b'Z' | b'X')
-    }
-}
-
 fn processes() -> Vec<Seen> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
@@ -186,21 +262,20 @@ fn processes() -> Vec<Seen> {
         .collect()
 }
 
-/// `man 5 proc_pid_stat`: `pid (comm) state ppid pgrp session …`, where comm may hold anything.
+/// `man 5 proc_pid_stat`: `pid (comm) state ppid pgrp session …`, where comm may hold anything; the 22nd field is the
+/// start time.
 fn read_stat(pid: &OsStr) -> Option<Seen> {
     let pid: u32 = std::str::from_utf8(pid.as_bytes()).ok()?.parse().ok()?;
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after_comm = stat.iter().rposition(|&byte| byte == b')')? + 2;
     let rest = String::from_utf8_lossy(stat.get(after_comm..)?).into_owned();
-    let mut fields = rest.split(' ');
-    let state = *fields.next()?.as_bytes().first()?;
-    let parent = fields.next()?.parse().ok()?;
-    let session = fields.nth(1)?.parse().ok()?;
+    let fields: Vec<&str> = rest.split(' ').collect();
     Some(Seen {
         pid,
-        parent,
-        session,
-        state,
+        state: *fields.first()?.as_bytes().first()?,
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
     })
 }
 

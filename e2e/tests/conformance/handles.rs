@@ -168,7 +168,10 @@ pub(crate) fn child_process_fork_closed_channel_segfault(at: &At) {
     for mut client in clients.into_iter().chain([client]) {
         // The end, or a reset; not a time-out.
         let end = client.read(&mut [0]);
-        assert!(matches!(end, Ok(0)) || is_reset(&end), "our copy is still open: {end:?}");
+        assert!(
+            matches!(end, Ok(0)) || is_reset(&end),
+            "our copy is still open: {end:?}"
+        );
     }
     let next = primary.fork();
     primary.says(next, "up");
@@ -176,7 +179,8 @@ pub(crate) fn child_process_fork_closed_channel_segfault(at: &At) {
 }
 
 fn is_reset(end: &std::io::Result<usize>) -> bool {
-    end.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    end.as_ref()
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
 /// Found here: a handle of the worker's is acknowledged although nobody cares for it, and nothing waits behind it.

@@ -233,7 +233,7 @@ pub(crate) fn net_reuseport(at: &At) {
         assert_eq!(port_of(&primary.says(worker, "listening")), port);
     }
     assert!(workers.contains(&greet(port)));
-    primary.leave(&workers);
+    primary.terminate(&workers);
     for worker in workers {
         assert!(!primary.order(worker).contains(&"listening"));
     }

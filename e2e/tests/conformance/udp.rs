@@ -137,7 +137,7 @@ pub(crate) fn dgram_reuseport(at: &At) {
         assert_eq!(primary.says(worker, "bound")["port"], port);
     }
     assert!(workers.contains(&udp_greet(&udp(), port)));
-    primary.leave(&workers);
+    primary.terminate(&workers);
     for worker in workers {
         assert!(!primary.order(worker).contains(&"listening"));
     }

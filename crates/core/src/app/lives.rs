@@ -83,8 +83,8 @@ impl App {
         };
         dead.exit = Some(status);
         self.last_status = Some(status);
-        self.killed +=
-            u32::from(dead.reason() == ExitReason::KillTimeout || dead.reason() == ExitReason::Killed);
+        let killed = matches!(dead.reason(), ExitReason::KillTimeout | ExitReason::Killed);
+        self.killed += u32::from(killed && self.phase == Phase::Stopping);
         out.push(Action::Notice(Notice::Exit {
             worker,
             slot: dead.slot,

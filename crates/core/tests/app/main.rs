@@ -312,9 +312,23 @@ fn closing_by_the_living_closes_the_socket_but_leaving_does_not() {
     let mut sim = Sim::new(config(1));
     sim.boot_all();
     close(&mut sim);
+    sim.wait(seconds(29));
     assert_eq!(sim.sockets.len(), 1, "it may be about to leave");
-    sim.wait(seconds(1));
+    sim.wait(seconds(2));
     assert!(sim.sockets.is_empty());
+
+    let mut sim = Sim::new(config(1));
+    sim.boot_all();
+    sim.say(
+        ONE,
+        Event::Query(everup_core::wire::Query {
+            port: Some(4000),
+            ..query(2)
+        }),
+    );
+    close(&mut sim);
+    sim.wait(seconds(1));
+    assert_eq!(sim.sockets.len(), 1, "it goes on with the other");
 
     let mut sim = Sim::new(config(1));
     sim.boot_all();

@@ -59,11 +59,7 @@ impl Driver {
             }
             Action::Cut { worker } => self.close_channel(worker),
             Action::Signal { worker, signal } => self.signal(worker, signal),
-            Action::Kill { worker } => {
-                if let Some(io) = self.workers.get(&worker) {
-                    io.process.kill_tree();
-                }
-            }
+            Action::Kill { worker } => self.doomed.push(worker),
             Action::Notice(notice) => self.reporter.notice(notice),
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }

@@ -21,7 +21,7 @@ use crate::cluster::{Command, Fork, WorkerInfo};
 use crate::event::Outcome;
 use crate::output::{Relay, clear};
 use crate::poller::{Key, Poller, Ready};
-use crate::process;
+use crate::process::{self, Process};
 use crate::spec::{Channel as Dialect, Spec};
 use everup_core::app::{Action, App, Config, Input};
 use everup_core::id::{EndpointId, Token, WorkerId};
@@ -37,7 +37,11 @@ use std::time::{Duration, Instant};
 use workers::WorkerIo;
 
 /// Bytes that may be queued for a worker that does not read its channel.
-pub(crate) const SEND_QUEUE: usize = 256 * 1024 * 1024;
+const SEND_QUEUE: usize = 256 * 1024 * 1024;
+/// Handles that may be under way to one worker.
+const SEND_HANDLES: usize = 1024;
+/// When something is tried again that no readiness is reported for.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// How many connections are accepted before other news is looked at.
 const ACCEPT_BATCH: usize = 32;
 /// How many connections are taken out of a listener's queue when the cluster stops: more than any sensible
@@ -69,11 +73,22 @@ pub(crate) struct Driver {
     /// Whether [`Driver::feed`] is at work: what comes in meanwhile waits its turn.
     feeding: bool,
     actions: Vec<Action>,
+    /// What is tried again, and when.
+    later: Vec<(Time, Later)>,
+    /// Workers to be killed with their trees, all in one go.
+    doomed: Vec<WorkerId>,
     /// Workers whose channel may have something to write.
     talkative: Vec<WorkerId>,
     buffer: Vec<u8>,
     events: Vec<wire::Event>,
     outcome: Option<Outcome>,
+}
+
+/// Something that could not be done, and that nobody will tell us the time for.
+#[derive(Debug, Clone, Copy)]
+enum Later {
+    Write(WorkerId),
+    Reap(WorkerId),
 }
 
 /// A socket that workers asked for.
@@ -96,7 +111,7 @@ struct Descriptors {
     /// Connections, until a worker has taken them.
     connections: HashMap<Token, OwnedFd>,
     /// Handles of the user's, until they are delivered.
-    handles: HashMap<Token, OwnedFd>,
+    handles: HashMap<Token, (WorkerId, OwnedFd)>,
 }
 
 impl Descriptors {
@@ -157,6 +172,8 @@ impl Driver {
             followups: VecDeque::new(),
             feeding: false,
             actions: Vec::new(),
+            later: Vec::new(),
+            doomed: Vec::new(),
             talkative: Vec::new(),
             buffer: vec![0; crate::channel::READ_BUFFER],
             events: Vec::new(),
@@ -175,11 +192,12 @@ impl Driver {
         loop {
             let more = self.accept();
             self.write();
+            self.kill_doomed();
             if let Some(outcome) = self.outcome {
                 self.end(outcome);
                 return outcome;
             }
-            let due = self.app.next_deadline(self.now);
+            let due = self.due();
             let limit = if more {
                 Some(Duration::ZERO)
             } else {
@@ -197,8 +215,44 @@ impl Driver {
                 self.news(news);
             }
             if due.is_some_and(|at| at <= self.now) {
+                self.try_again();
                 self.feed(Input::Tick);
             }
+        }
+    }
+
+    fn due(&self) -> Option<Time> {
+        let later = self.later.iter().map(|(at, _)| *at).min();
+        later.into_iter().chain(self.app.next_deadline(self.now)).min()
+    }
+
+    fn later(&mut self, what: Later) {
+        self.later.push((self.now + TRY_AGAIN, what));
+    }
+
+    fn try_again(&mut self) {
+        let now = self.now;
+        for (_, what) in self
+            .later
+            .extract_if(.., |(at, _)| *at <= now)
+            .collect::<Vec<_>>()
+        {
+            match what {
+                Later::Write(worker) => self.talkative.push(worker),
+                Later::Reap(worker) => self.exited(worker),
+            }
+        }
+    }
+
+    fn kill_doomed(&mut self) {
+        let doomed = std::mem::take(&mut self.doomed);
+        let processes: Vec<&Process> = doomed
+            .iter()
+            .filter_map(|worker| self.workers.get(worker))
+            .map(|io| &io.process)
+            .collect();
+        if !processes.is_empty() {
+            process::kill_trees(&processes);
         }
     }
 
@@ -289,11 +343,9 @@ impl Driver {
 
     /// Writes what the channels have to say.
     fn write(&mut self) {
-        let mut talkative = std::mem::take(&mut self.talkative);
-        for worker in talkative.drain(..) {
+        while let Some(worker) = self.talkative.pop() {
             self.write_to(worker);
         }
-        self.talkative = talkative;
     }
 
     fn command(&mut self) {
@@ -390,8 +442,13 @@ impl Driver {
                 .reporter
                 .error(Some(worker), format!("send a handle: {error}"));
         }
+        let channel = self.workers.get(&worker).and_then(|io| io.channel.as_ref());
+        if channel.is_none_or(|channel| channel.session.undelivered() >= SEND_HANDLES) {
+            let what = "a handle is dropped: the worker has no channel, or does not read it".into();
+            return self.reporter.error(Some(worker), what);
+        }
         let token = self.descriptors.token();
-        self.descriptors.handles.insert(token, descriptor);
+        self.descriptors.handles.insert(token, (worker, descriptor));
         self.with_session(worker, |session| session.send_handle(message, kind, token));
     }
 
@@ -400,6 +457,9 @@ impl Driver {
     fn end(mut self, outcome: Outcome) {
         self.listeners.clear();
         self.passed.clear();
+        if self.spec.init {
+            process::kill_children();
+        }
         self.reporter.stopped(outcome);
         if let Some(relay) = self.relay.take() {
             relay.finish();
@@ -412,10 +472,8 @@ impl Driver {
         listeners: &'a BTreeMap<EndpointId, Listener>,
         token: Token,
     ) -> Option<BorrowedFd<'a>> {
-        let sent = descriptors
-            .connections
-            .get(&token)
-            .or_else(|| descriptors.handles.get(&token));
+        let handle = || descriptors.handles.get(&token).map(|(_, descriptor)| descriptor);
+        let sent = descriptors.connections.get(&token).or_else(handle);
         let shared = || listeners.values().find(|listener| listener.token == token);
         sent.map(AsFd::as_fd)
             .or_else(|| shared().map(|listener| listener.socket.descriptor.as_fd()))

@@ -11,7 +11,7 @@ use everup_core::wire::HandleKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender, channel};
 
 /// How many events wait for their reader.
 const QUEUE: usize = 16 * 1024;
@@ -25,17 +25,25 @@ pub(crate) struct Reporter {
     /// Bytes of messages in the queue; the reader takes off what it takes out.
     queued: Arc<AtomicUsize>,
     skipped: u64,
+    /// Places in the queue for the count of what is missing, and for the end.
+    last: [Option<OwnedPermit<Event>>; 2],
     commander: Commander,
 }
 
 /// A queue for events, and its reader.
 pub(crate) fn reporter(commander: Commander) -> (Reporter, Receiver<Event>, Arc<AtomicUsize>) {
-    let (events, receiver) = channel(QUEUE);
+    // Two places more, kept for the end, so that the engine never waits for a reader.
+    let (events, receiver) = channel(QUEUE + 2);
+    let last = [
+        events.clone().try_reserve_owned().ok(),
+        events.clone().try_reserve_owned().ok(),
+    ];
     let queued = Arc::new(AtomicUsize::new(0));
     let reporter = Reporter {
         events,
         queued: Arc::clone(&queued),
         skipped: 0,
+        last,
         commander,
     };
     (reporter, receiver, queued)
@@ -77,13 +85,15 @@ impl Reporter {
         self.send(event(notice));
     }
 
-    /// The end. If the queue is full its reader is waited for: this is told in any case.
+    /// The end: told in any case, and without waiting.
     pub(super) fn stopped(&mut self, outcome: Outcome) {
-        if self.skipped > 0 {
-            let events = std::mem::take(&mut self.skipped);
-            self.events.blocking_send(Event::Skipped { events }).ok();
+        let [count, end] = std::mem::take(&mut self.last);
+        if let Some(permit) = count.filter(|_| self.skipped > 0) {
+            permit.send(Event::Skipped { events: self.skipped });
         }
-        self.events.blocking_send(Event::Stopped { outcome }).ok();
+        if let Some(permit) = end {
+            permit.send(Event::Stopped { outcome });
+        }
     }
 
     fn send(&mut self, event: Event) {

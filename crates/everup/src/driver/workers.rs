@@ -1,6 +1,6 @@
 //! Workers as processes with channels: starting them, hearing them, burying them.
 
-use super::Driver;
+use super::{Driver, Later, SEND_QUEUE};
 use crate::channel::{Channel, Read, Written};
 use crate::cluster::Release;
 use crate::event::ReceivedHandle;
@@ -13,6 +13,7 @@ use everup_core::app::Input;
 use everup_core::dispatch::MAX_WINDOW;
 use everup_core::id::{Slot, WorkerId};
 use everup_core::wire::{Event, Serialization, Settings};
+use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -26,6 +27,8 @@ pub(super) struct WorkerIo {
     pub(super) channel: Option<Channel>,
 }
 
+/// Bytes that may wait in all for a worker that asks and asks, and does not read the answers.
+const UNREAD: usize = SEND_QUEUE + 16 * 1024 * 1024;
 /// How often the channel of a dead worker is read before its end is taken for granted: a descendant of it may
 /// hold the other end open, and go on writing.
 const LAST_READS: usize = 4096;
@@ -97,15 +100,22 @@ impl Driver {
         })?;
 
         let process = Process::new(pid, mark)?;
-        self.poller.watch(process.descriptor(), Key::Exit(worker))?;
         let channel = channel.map(|(channel, _, _)| channel);
-        if let Some(channel) = &channel {
-            self.poller.watch(channel.descriptor(), Key::Channel(worker))?;
+        if let Err(error) = self.watch(worker, &process, channel.as_ref()) {
+            process.discard();
+            return Err(error.into());
         }
         if let Some(relay) = &self.relay {
             pipes.into_iter().for_each(|pipe| relay.add(pipe));
         }
         Ok(WorkerIo { process, channel })
+    }
+
+    fn watch(&self, worker: WorkerId, process: &Process, channel: Option<&Channel>) -> Result<(), Errno> {
+        self.poller.watch(process.descriptor(), Key::Exit(worker))?;
+        channel.map_or(Ok(()), |channel| {
+            self.poller.watch(channel.descriptor(), Key::Channel(worker))
+        })
     }
 
     /// The worker's ends of its output go into the table; ours are returned.
@@ -148,14 +158,17 @@ impl Driver {
         channel: Option<(RawFd, Serialization)>,
         mark: &str,
     ) -> Vec<(OsString, OsString)> {
-        const OURS_ALONE: [&str; 7] = [
+        const OURS_ALONE: [&str; 10] = [
             "NODE_CHANNEL_FD",
             "NODE_CHANNEL_SERIALIZATION_MODE",
             "NODE_UNIQUE_ID",
             "LISTEN_PID",
             "LISTEN_FDS",
             "LISTEN_FDNAMES",
+            "LISTEN_PIDFDID",
             "NOTIFY_SOCKET",
+            "WATCHDOG_PID",
+            "WATCHDOG_USEC",
         ];
         let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         for name in OURS_ALONE {
@@ -209,6 +222,13 @@ impl Driver {
             self.said(worker, event);
         }
         self.events = events;
+        let unread = self.workers.get(&worker).and_then(|io| io.channel.as_ref());
+        if unread.is_some_and(|channel| channel.session.backlog() > UNREAD) {
+            let what = format!("more than {UNREAD} bytes wait for it to read its channel");
+            self.feed(Input::Garbled { worker, what });
+            self.close_channel(worker);
+            return false;
+        }
         self.talkative.push(worker);
         match read {
             Read::Some => true,
@@ -268,8 +288,20 @@ impl Driver {
         };
         let (descriptors, listeners) = (&self.descriptors, &self.listeners);
         let written = channel.write(|token| Self::find(descriptors, listeners, token));
-        if written == Written::Lost {
-            return self.close_channel(worker);
+        match written {
+            Written::All | Written::Full => channel.troubled = false,
+            Written::Later => {
+                if !std::mem::replace(&mut channel.troubled, true) {
+                    let what = "the system is short of memory or descriptors: the channel has to wait".into();
+                    self.reporter.error(Some(worker), what);
+                }
+                return self.later(Later::Write(worker));
+            }
+            Written::Broken => {
+                self.hear_out(worker);
+                return self.close_channel(worker);
+            }
+            Written::Lost => return self.close_channel(worker),
         }
         let full = written == Written::Full;
         if full != channel.waits_for_room {
@@ -291,19 +323,32 @@ impl Driver {
         };
         self.poller.forget(channel.descriptor());
         drop(channel);
+        self.descriptors
+            .handles
+            .retain(|_, (receiver, _)| *receiver != worker);
         self.feed(Input::ChannelClosed { worker });
     }
 
-    /// A process is gone: what it said is heard to the end first.
-    pub(super) fn exited(&mut self, worker: WorkerId) {
-        let Some(status) = self.workers.get(&worker).and_then(|io| io.process.reap()) else {
-            return;
-        };
+    /// Reads a channel to its end.
+    fn hear_out(&mut self, worker: WorkerId) {
         for _ in 0..LAST_READS {
             if !self.hear(worker) {
                 break;
             }
         }
+    }
+
+    /// A process is gone: what it said is heard to the end first.
+    pub(super) fn exited(&mut self, worker: WorkerId) {
+        let Some(io) = self.workers.get(&worker) else {
+            return;
+        };
+        let Some(status) = io.process.reap() else {
+            // Readable, and not to be reaped: a debugger has it. It would be reported for ever.
+            self.poller.forget(io.process.descriptor());
+            return self.later(Later::Reap(worker));
+        };
+        self.hear_out(worker);
         self.close_channel(worker);
         let Some(io) = self.workers.remove(&worker) else {
             return;

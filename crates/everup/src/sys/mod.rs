@@ -1,6 +1,7 @@
 //! The only place with `unsafe`: system calls that `rustix` does not offer safely.
 //!
 //! - [`spawn`]: fork and exec with a chosen descriptor table.
+//! - [`pidfd`]: any signal to a process by its descriptor.
 //! - [`signals`]: blocking signals, and reading them as descriptors.
 //! - [`tcp`]: what the kernel knows of a connection.
 //!
@@ -10,6 +11,7 @@
     reason = "fork, exec, signal masks and TCP_INFO have no safe interface"
 )]
 
+pub(crate) mod pidfd;
 pub mod signals;
 pub(crate) mod spawn;
 pub(crate) mod tcp;
