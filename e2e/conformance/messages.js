@@ -31,11 +31,15 @@ cases({
     say('up');
   },
   advanced() {
-    const circular = { say: 'circular', big: 12345678901234567890n, when: new Date(0), map: new Map([[1, 2]]) };
+    const circular = { do: 'back', big: 12345678901234567890n, when: new Date(0), map: new Map([[1, 2]]) };
     circular.self = circular;
     obey({
       echo: ({ message }) => say('echo', { message }),
       circular: () => { process.send(circular); say('after circular'); },
+      back: (message) => say('circular came back', {
+        same: message.self === message && message.big === circular.big && message.when instanceof Date
+          && message.map.get(1) === 2,
+      }),
       listen: () => net.createServer(greet).listen(0, '127.0.0.1'),
     });
     say('up', { text: 'drei \u{1F600}', numbers: [1, -1, 0.5, 2 ** 40], nothing: null, yes: true });

@@ -54,6 +54,11 @@ pub(crate) enum Seen {
         kind: Option<HandleKind>,
         descriptor: Option<ReceivedHandle>,
     },
+    /// What JSON cannot say.
+    Opaque {
+        worker: u32,
+        payload: Vec<u8>,
+    },
     BindFailed {
         worker: u32,
         errno: i32,
@@ -82,6 +87,7 @@ impl Seen {
             Self::Ready { .. }
             | Self::Message { .. }
             | Self::Handle { .. }
+            | Self::Opaque { .. }
             | Self::BindFailed { .. }
             | Self::Line { .. }
             | Self::Stopped { .. }
@@ -112,6 +118,8 @@ pub(crate) trait Engine {
     fn fork(&mut self, env: Vec<(OsString, OsString)>) -> Option<u32>;
     fn send(&mut self, worker: u32, json: &str);
     fn send_handle(&mut self, worker: u32, json: &str, kind: HandleKind, fd: OwnedFd);
+    /// Sends back what came as [`Seen::Opaque`].
+    fn send_opaque(&mut self, worker: u32, payload: Vec<u8>);
     fn disconnect(&mut self, worker: u32);
     fn cut(&mut self, worker: u32);
     fn kill(&mut self, worker: u32, signal: i32);
@@ -145,8 +153,10 @@ impl Everup {
 
 impl Engine for Everup {
     fn fork(&mut self, env: Vec<(OsString, OsString)>) -> Option<u32> {
-        let mut fork = Fork::default();
-        fork.env = env;
+        let fork = Fork {
+            env,
+            ..Fork::default()
+        };
         self.cluster.fork(fork).map(|worker| worker.0)
     }
 
@@ -159,6 +169,10 @@ impl Engine for Everup {
             self.cluster.send_handle(WorkerId(worker), json, kind, fd),
             "not JSON: {json:.100}"
         );
+    }
+
+    fn send_opaque(&mut self, worker: u32, payload: Vec<u8>) {
+        self.cluster.send_opaque(WorkerId(worker), payload);
     }
 
     fn disconnect(&mut self, worker: u32) {
@@ -252,6 +266,10 @@ fn seen(event: Event) -> Seen {
             json: json(&message),
             kind: Some(kind),
             descriptor: Some(descriptor),
+        },
+        Event::Opaque { worker, payload } => Seen::Opaque {
+            worker: worker.0,
+            payload,
         },
         Event::BindFailed { worker, errno, .. } => Seen::BindFailed {
             worker: worker.0,

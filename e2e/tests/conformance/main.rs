@@ -144,8 +144,8 @@ rows! {
         http_pipe both since 18;
         listen_pipe_readable_writable both since 18;
         net_listen_relative_path both since 18;
-        shared_handle_bind_privileged_port both since 18;
         abstract_name both since 18;
+        directory_not_writable both since 18;
     }
     udp {
         child_index_dgram both since 18;

@@ -68,7 +68,7 @@ pub(crate) fn invalid_message(at: &At) {
     primary.end();
 }
 
-/// With V8's serialization: messages, listening, and what JSON cannot say does not break the channel.
+/// With V8's serialization: messages, listening, and a circular object that comes back as it was.
 pub(crate) fn advanced_serialization(at: &At) {
     let mut spec = at.spec("messages.js", "advanced");
     spec.channel = Channel::Node(Serialization::Advanced);
@@ -85,6 +85,8 @@ pub(crate) fn advanced_serialization(at: &At) {
     if !at.reference() {
         primary.tell(worker, &order_to("circular"));
         primary.says(worker, "after circular");
+        primary.return_opaque(worker);
+        assert_eq!(primary.says(worker, "circular came back")["same"], true);
     }
     primary.tell(worker, &order_to("listen"));
     let port = primary.port(worker);

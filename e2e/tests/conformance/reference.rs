@@ -79,6 +79,10 @@ impl Engine for Reference {
         panic!("not possible with Node's primary");
     }
 
+    fn send_opaque(&mut self, _worker: u32, _payload: Vec<u8>) {
+        panic!("not asked of Node's primary");
+    }
+
     fn disconnect(&mut self, worker: u32) {
         self.command(&json!({ "do": "disconnect", "worker": worker }));
     }

@@ -23,7 +23,9 @@ pub(crate) fn accept_fail(at: &At) {
     let port = primary.port(worker);
     let open = descriptors();
     assert_eq!(greet(port), worker);
-    until("the primary has let go of the connection", || descriptors() == open);
+    until("the primary has let go of the connection", || {
+        descriptors() == open
+    });
     let limits = getrlimit(Resource::Nofile);
     let client = socket();
     // The lowest number that is free is the limit: none can be had.
@@ -53,7 +55,9 @@ pub(crate) fn accept_fail(at: &At) {
 }
 
 fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("own descriptors").count()
+    std::fs::read_dir("/proc/self/fd")
+        .expect("own descriptors")
+        .count()
 }
 
 /// A socket that is not connected yet: it has its descriptor already.

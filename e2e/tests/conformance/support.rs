@@ -347,6 +347,18 @@ impl Primary {
         )
     }
 
+    /// Waits for a message of a worker's that JSON cannot say, and sends it back.
+    pub(crate) fn return_opaque(&mut self, worker: u32) {
+        let what = format!("opaque message of {worker}");
+        match self.take(
+            &what,
+            |seen| matches!(seen, Seen::Opaque { worker: w, .. } if *w == worker),
+        ) {
+            Seen::Opaque { payload, .. } => self.engine.send_opaque(worker, payload),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Waits for a line on a worker's standard output.
     pub(crate) fn line(&mut self, worker: u32, text: &str) {
         let what = format!("line {text:?} of {worker}");

@@ -29,7 +29,7 @@ pub(crate) fn eaccess(at: &At) {
 }
 
 /// A directory in which the primary may not write: the app is told.
-pub(crate) fn shared_handle_bind_privileged_port(at: &At) {
+pub(crate) fn directory_not_writable(at: &At) {
     if at.reference() {
         return;
     }

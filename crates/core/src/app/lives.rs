@@ -45,7 +45,7 @@ impl App {
             return;
         };
         failed.exit = Some(ExitStatus::Unknown);
-        let what = format!("start worker {worker}: {why}");
+        let what = format!("start the process: {why}");
         out.push(Action::Notice(Notice::Error {
             worker: Some(worker),
             what,
