@@ -3,7 +3,6 @@
 // go as JSON lines to standard output. With it the tests themselves are checked against Node
 // (EVERUP_CONFORMANCE_PRIMARY=node).
 const cluster = require('node:cluster');
-const readline = require('node:readline');
 
 const emit = (event, worker, more) => {
   process.stdout.write(`${JSON.stringify({ event, worker: worker && worker.id, ...more })}\n`);
@@ -16,9 +15,18 @@ const stopped = () => {
   if (stopping && exits === workers.size) emit('stopped');
 };
 
-const lines = (worker, stream) => {
-  readline.createInterface({ input: stream }).on('line', (text) => emit('line', worker, { text }));
+// By newlines alone: readline of Node 24 ends lines at U+2028 too.
+const byLine = (stream, take) => {
+  let rest = '';
+  stream.setEncoding('utf8');
+  return stream.on('data', (data) => {
+    const parts = (rest + data).split('\n');
+    rest = parts.pop();
+    parts.forEach(take);
+  });
 };
+
+const lines = (worker, stream) => byLine(stream, (text) => emit('line', worker, { text }));
 
 const fork = ({ env }) => {
   const worker = cluster.fork(env);
@@ -61,9 +69,7 @@ const commands = {
   stop: () => cluster.disconnect(() => { stopping = true; stopped(); }),
 };
 
-readline.createInterface({ input: process.stdin })
-  .on('line', (line) => {
-    const command = JSON.parse(line);
-    commands[command.do](command);
-  })
-  .on('close', () => process.exit());
+byLine(process.stdin, (line) => {
+  const command = JSON.parse(line);
+  commands[command.do](command);
+}).on('end', () => process.exit());

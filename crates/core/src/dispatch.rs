@@ -14,8 +14,8 @@
 //!
 //! Probation: a Node worker writes `accepted` a moment *before* the app sees the connection. A worker killed in
 //! between has said yes to something that its app never knew of. So we keep our copy of the last connection that
-//! each worker accepted, until its next answer (JavaScript runs to completion: the app has seen the former by
-//! then), or until somebody has read from it or written to it, or the worker was seen asleep twice, at the latest
+//! each worker accepted, until it says anything else (JavaScript runs to completion: the app has seen the connection
+//! by then), or until somebody has read from it or written to it, or the worker was seen asleep twice, at the latest
 //! for [`PROBATION`]. If the worker's *process* is gone before that and the connection is untouched, another gets
 //! it. TCP only: UNIX sockets do not tell.
 //!
@@ -327,6 +327,7 @@ impl Dispatcher {
         accepted: bool,
         out: &mut Vec<Placement>,
     ) {
+        self.heard(worker, out);
         let Some(load) = self.workers.get_mut(&worker) else {
             return;
         };
@@ -339,9 +340,6 @@ impl Dispatcher {
             load.window = (load.window / 2).max(1);
         }
         load.accepted += u64::from(accepted);
-        if let Some(Probation { connection, .. }) = load.probation.take() {
-            out.push(Placement::Release { connection });
-        }
         if accepted {
             let tells = self
                 .endpoints
@@ -363,6 +361,17 @@ impl Dispatcher {
             self.park_first(sent.endpoint, connection, out);
         }
         self.place_where_it_serves(now, worker, sent.endpoint, out);
+    }
+
+    /// A worker said something else: whatever it accepted before, its app has seen.
+    pub fn heard(&mut self, worker: WorkerId, out: &mut Vec<Placement>) {
+        let kept = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|load| load.probation.take());
+        if let Some(Probation { connection, .. }) = kept {
+            out.push(Placement::Release { connection });
+        }
     }
 
     /// A connection's descriptor did not arrive: the worker has none free.

@@ -417,6 +417,14 @@ fn our_copy_goes_with_the_next_answer_or_when_it_was_touched_or_in_time() {
     assert_eq!(world.dispatcher.next_deadline(world.now), None);
 
     let mut world = accepted(true);
+    let mut out = Vec::new();
+    world.dispatcher.heard(WorkerId(1), &mut out);
+    assert!(
+        matches!(out[..], [Placement::Release { connection: Token(1) }]),
+        "it said something: {out:?}"
+    );
+
+    let mut world = accepted(true);
     world.step(Step::Accept(1));
     let second = world.remove(1, 0).unwrap();
     let mut out = Vec::new();

@@ -295,8 +295,8 @@ pub(crate) fn ipc_throw(at: &At) {
 
 /// After a second listen has failed, the port is shared again across workers.
 pub(crate) fn port_reuse_between_workers(at: &At) {
-    if at.reference() && at.version < 22 {
-        // Node's primary learned this late.
+    if at.reference() && (at.version < 22 || at.mode == Mode::Shared) {
+        // Node's primary learned this late, and in the shared mode it crashes the worker.
         return;
     }
     let port = free_port();

@@ -65,7 +65,8 @@ macro_rules! rows {
                 assert!(page.contains(name), "docs/conformance.md has no {name}");
             )*)*
             let rows = [$($( concat!(stringify!($theme), "::", stringify!($row)) ),*),*];
-            let named = page.split('`').filter(|text| text.contains("::") && !text.contains([' ', '*']));
+            let themes = [$(concat!(stringify!($theme), "::")),*];
+            let named = page.split('`').filter(|text| themes.iter().any(|theme| text.starts_with(theme)));
             for name in named {
                 assert!(rows.contains(&name), "docs/conformance.md names {name}, which is no row");
             }

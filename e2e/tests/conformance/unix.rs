@@ -78,7 +78,8 @@ pub(crate) fn listen_pipe_readable_writable(at: &At) {
     let worker = primary.fork();
     primary.listening(worker);
     let mode = std::fs::metadata(&path).expect("it exists").permissions().mode();
-    assert_eq!(mode & 0o777, 0o777, "{mode:o}");
+    // What libuv does about the other bits differs from version to version.
+    assert_eq!(mode & 0o666, 0o666, "{mode:o}");
     assert_eq!(greet_unix(&path), worker);
     primary.end();
 }

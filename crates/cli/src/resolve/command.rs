@@ -6,7 +6,7 @@ use super::package::{self, Manager};
 use super::search::base;
 use super::shell::from_shell;
 use super::wrapper::{is_wrapper, refuse_wrapper, wrapper};
-use super::{Program, ResolveError, Scope, file};
+use super::{Program, ResolveError, Scope, file, missing};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -76,11 +76,10 @@ pub(super) fn file_and_args(
     match command.words.split_first() {
         Some((first, rest)) if plain => match scope.search.file(first) {
             Some(path) => Ok((path, rest.iter().map(OsString::from).chain(extra).collect())),
-            None => {
-                let path = scope.search.absolute(first);
-                let nearest = super::search::nearest(&path);
-                Err(ResolveError::ScriptNotFound { path, nearest })
+            None if scope.search.program(first).is_some() => {
+                Err(ResolveError::InterpreterOfLine { line: written.into() })
             }
+            None => Err(missing::script(scope.search.absolute(first), Path::new(first))),
         },
         _ => Err(ResolveError::InterpreterOfLine { line: written.into() }),
     }
@@ -175,14 +174,17 @@ fn from_plain_words(scope: &Scope, words: Vec<OsString>) -> Result<Program, Reso
 
 fn program_not_found(scope: &Scope, name: String) -> ResolveError {
     let path = scope.search.absolute(&name);
-    let nearest = super::search::nearest(&path);
-    if name.contains('/') || file::has_known_extension(&path) {
-        return ResolveError::ScriptNotFound { path, nearest };
-    }
-    ResolveError::ProgramNotFound {
-        name,
-        cwd: scope.search.cwd.clone(),
-        nearest,
+    match missing::script(path.clone(), Path::new(&name)) {
+        ResolveError::ScriptNotFound { nearest, .. }
+            if !name.contains('/') && !file::has_known_extension(&path) =>
+        {
+            ResolveError::ProgramNotFound {
+                name,
+                cwd: scope.search.cwd.clone(),
+                nearest,
+            }
+        }
+        other => other,
     }
 }
 
@@ -202,10 +204,7 @@ fn plain(scope: &Scope, words: Vec<OsString>) -> Result<Program, ResolveError> {
 /// A command in which the word at `at` is Node or its kin.
 fn runtime(scope: &Scope, words: Vec<OsString>, at: usize) -> Result<Program, ResolveError> {
     let name = text(&words[at]).into_owned();
-    let not_found = |name: &OsStr| ResolveError::InterpreterNotFound {
-        name: text(name).into(),
-        given: false,
-    };
+    let not_found = |name: &OsStr| missing::interpreter(scope, &text(name), false);
     let program = scope
         .search
         .program(&words[0])
@@ -294,17 +293,10 @@ fn node_script(scope: &Scope, word: &str) -> Result<PathBuf, ResolveError> {
     let with_extension = ["js", "json", "node"]
         .iter()
         .map(|e| PathBuf::from(format!("{}.{e}", path.display())));
-    let found = with_extension
-        .into_iter()
-        .find(|path| path.is_file())
-        .or_else(|| package::main_of(&path));
-    match found {
+    let with_extension = with_extension.into_iter().find(|path| path.is_file());
+    match with_extension {
         Some(found) => Ok(found),
-        None if path.is_dir() => Err(ResolveError::DirectoryWithoutMain { path }),
-        None => {
-            let nearest = super::search::nearest(&path);
-            Err(ResolveError::ScriptNotFound { path, nearest })
-        }
+        None => package::main_of(&path)?.ok_or_else(|| missing::script(path, Path::new(word))),
     }
 }
 

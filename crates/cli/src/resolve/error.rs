@@ -1,6 +1,7 @@
 //! Why a program cannot be run, and what to write instead.
 
 use super::line::LineError;
+use super::node::{Version, VersionError};
 use crate::exit::Exit;
 use std::path::PathBuf;
 
@@ -19,6 +20,10 @@ pub(crate) enum ResolveError {
         cwd: PathBuf,
         nearest: Option<String>,
     },
+    #[error("{} is a link to {}, which does not exist", path.display(), target.display())]
+    BrokenLink { path: PathBuf, target: PathBuf },
+    #[error("{} is no regular file", path.display())]
+    NotAFile { path: PathBuf },
     #[error("could not read {}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{} is a directory without a main script", path.display())]
@@ -31,12 +36,20 @@ pub(crate) enum ResolveError {
     ConfigFile { path: PathBuf },
     #[error("interpreter `{name}` not found{}", if name.contains('/') { "" } else { " in PATH" })]
     InterpreterNotFound { name: String, given: bool },
+    #[error("interpreter `{name}` is {what}")]
+    InterpreterUnusable { name: String, what: &'static str },
     #[error("interpreter `{name}` names a version")]
     InterpreterVersion { name: String },
     #[error("{} does not run TypeScript", node.display())]
     TypeScript {
         node: PathBuf,
-        version: Option<super::node::Version>,
+        version: Version,
+    },
+    #[error("could not find out the version of {}, for TypeScript", node.display())]
+    NodeVersion {
+        node: PathBuf,
+        #[source]
+        why: VersionError,
     },
     #[error("{} is TypeScript with JSX, which Node does not run", path.display())]
     Tsx { path: PathBuf },
@@ -103,6 +116,10 @@ impl ResolveError {
             Self::ScriptNotFound { .. }
             | Self::ScriptElsewhere { .. }
             | Self::ProgramNotFound { .. }
+            | Self::BrokenLink { .. }
+            | Self::NotAFile { .. }
+            | Self::InterpreterUnusable { .. }
+            | Self::NodeVersion { .. }
             | Self::Unreadable { .. }
             | Self::DirectoryWithoutMain { .. }
             | Self::NotAProgram { .. }
@@ -134,7 +151,7 @@ impl ResolveError {
             Self::ConfigFile { .. } => {
                 Some("name the script that it starts; to run the file itself, add --interpreter node".into())
             }
-            Self::InterpreterNotFound { given: true, .. } => Some("give its path: --interpreter /opt/node/bin/node".into()),
+            Self::InterpreterUnusable { .. } | Self::InterpreterNotFound { given: true, .. } => Some("give its path: --interpreter /opt/node/bin/node".into()),
             Self::InterpreterNotFound { name, .. } => {
                 Some(format!("install {name}, or name another one with --interpreter PATH"))
             }
@@ -169,7 +186,7 @@ impl ResolveError {
     }
 }
 
-fn typescript_hint(version: Option<super::node::Version>) -> String {
-    let has = version.map_or(String::new(), |v| format!("this is {}.{}.{}: ", v.0, v.1, v.2));
+fn typescript_hint(Version(major, minor, patch): Version) -> String {
+    let has = format!("this is {major}.{minor}.{patch}: ");
     format!("{has}take Node 22.6 or later, use a loader (--node-args \"--import tsx\"), or build it first")
 }

@@ -4,7 +4,7 @@ use super::node::{self, Invocation, Runtime, TypeScript};
 use super::search::{base, executable};
 use super::shebang::{self, Head, Shebang};
 use super::wrapper::refuse_wrapper;
-use super::{Program, ResolveError, Scope};
+use super::{Program, ResolveError, Scope, missing};
 use crate::words;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,7 @@ pub(super) fn run(scope: &Scope, path: PathBuf, args: Vec<OsString>) -> Result<P
         Some(names) => {
             check_readable(&path)?;
             let Some(program) = scope.search.first_program(names) else {
-                return Err(ResolveError::InterpreterNotFound {
-                    name: names[0].into(),
-                    given: false,
-                });
+                return Err(missing::interpreter(scope, names[0], false));
             };
             interpreted(scope, program, vec![], path, args)
         }
@@ -34,6 +31,11 @@ pub(super) fn run(scope: &Scope, path: PathBuf, args: Vec<OsString>) -> Result<P
 
 pub(super) fn has_known_extension(path: &Path) -> bool {
     interpreters_of(path).is_some()
+}
+
+/// The program that runs files of this extension.
+pub(super) fn interpreter_name(path: &Path) -> Option<&'static str> {
+    interpreters_of(path)?.first().copied()
 }
 
 /// The programs that run files of this extension, the preferred one first.
@@ -106,7 +108,7 @@ fn by_shebang(
         args: options,
     } = shebang;
     let Some(program) = scope.search.program(&name) else {
-        return Err(ResolveError::InterpreterNotFound { name, given: false });
+        return Err(missing::interpreter(scope, &name, false));
     };
     let is_runtime = Runtime::of(&name).is_some();
     if !is_runtime && executable(&path) && scope.node_args.is_empty() {
@@ -228,8 +230,11 @@ pub(super) fn typescript_flag(
     if jsx {
         return Err(ResolveError::Tsx { path: script.into() });
     }
-    let version = node::version(node);
-    match version.map_or(TypeScript::No, node::Version::typescript) {
+    let version = node::version(node).map_err(|why| ResolveError::NodeVersion {
+        node: node.into(),
+        why,
+    })?;
+    match version.typescript() {
         TypeScript::Native => Ok(None),
         TypeScript::Flag => Ok(Some("--experimental-strip-types")),
         TypeScript::No => Err(ResolveError::TypeScript {

@@ -10,6 +10,7 @@ mod command;
 mod error;
 mod file;
 mod line;
+mod missing;
 mod node;
 mod package;
 mod search;
@@ -154,7 +155,7 @@ pub(crate) fn resolve(request: Request) -> Result<Program, ResolveError> {
     }
     let path = scope.search.absolute(&script);
     if path.is_dir() {
-        match package::main_of(&path) {
+        match package::main_of(&path)? {
             Some(main) => return file::run(&scope, main, args),
             None if is_bare(&script) && scope.search.program(&script).is_some() => {}
             None => return Err(ResolveError::DirectoryWithoutMain { path }),
@@ -183,10 +184,7 @@ fn not_found(path: PathBuf, script: &OsStr, here: &Path) -> ResolveError {
             here: elsewhere,
         };
     }
-    let nearest = search::nearest(&path);
-    // As the user would write it.
-    let nearest = nearest.map(|name| Path::new(script).with_file_name(name).display().to_string());
-    ResolveError::ScriptNotFound { path, nearest }
+    missing::script(path, Path::new(script))
 }
 
 /// `--interpreter PATH`: the script must be a file, or a line that begins with one.
@@ -202,17 +200,14 @@ fn with_interpreter(
         return Err(ResolveError::InterpreterVersion { name: name.into() });
     }
     let Some(program) = scope.search.program(interpreter) else {
-        return Err(ResolveError::InterpreterNotFound {
-            name: name.into(),
-            given: true,
-        });
+        return Err(missing::interpreter(scope, &name, true));
     };
     let (path, args) = match (scope.search.file(script), shell_line(script)) {
         (Some(path), _) => (path, args),
         (None, Some(line)) => command::file_and_args(scope, line, args)?,
         (None, None) => {
             let path = scope.search.absolute(script);
-            match package::main_of(&path) {
+            match package::main_of(&path)? {
                 Some(main) => (main, args),
                 None => return Err(not_found(path, script, here)),
             }

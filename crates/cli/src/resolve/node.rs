@@ -1,5 +1,6 @@
 //! What is to be known about Node's command line, its versions and its kin.
 
+use crate::duration::show;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -202,8 +203,21 @@ impl Version {
     }
 }
 
-/// Asks a Node for its version; `None` if it gives none within 10 s.
-pub(crate) fn version(node: &Path) -> Option<Version> {
+/// Why the version of a Node is not known.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum VersionError {
+    #[error("it did not tell within {0}")]
+    Late(String),
+    #[error("`--version` gave no version")]
+    Unclear,
+}
+
+/// Asks a Node for its version.
+pub(crate) fn version(node: &Path) -> Result<Version, VersionError> {
+    version_within(node, Duration::from_secs(10))
+}
+
+fn version_within(node: &Path, limit: Duration) -> Result<Version, VersionError> {
     let mut command = Command::new(node);
     command
         .arg("--version")
@@ -221,19 +235,21 @@ pub(crate) fn version(node: &Path) -> Option<Version> {
         std::thread::sleep(Duration::from_millis(5));
         spawned = command.spawn();
     }
-    let mut child = spawned.ok()?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while child.try_wait().ok()?.is_none() {
+    let mut child = spawned.map_err(|_| VersionError::Unclear)?;
+    let deadline = Instant::now() + limit;
+    while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() > deadline {
             child.kill().ok();
             child.wait().ok();
-            return None;
+            return Err(VersionError::Late(show(limit)));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     let mut text = String::new();
-    child.stdout.take()?.take(100).read_to_string(&mut text).ok()?;
-    Version::parse(&text)
+    let output = child.stdout.take();
+    let read = output.map(|output| output.take(100).read_to_string(&mut text));
+    let version = read.and_then(Result::ok).and_then(|_| Version::parse(&text));
+    version.ok_or(VersionError::Unclear)
 }
 
 /// Whether a list of Node options loads something that may well understand TypeScript itself.
@@ -256,6 +272,7 @@ pub(crate) fn has_loader<'a>(options: impl IntoIterator<Item = &'a str>) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn names_of_runtimes() {
@@ -313,6 +330,22 @@ mod tests {
             assert_eq!(Version::parse(text).unwrap().typescript(), expected, "{text}");
         }
         assert_eq!(Version::parse("20.1.1"), None);
+    }
+
+    #[test]
+    fn a_version_that_is_not_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let ask = |text: &str| {
+            let path = directory.path().join("node");
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            version_within(&path, Duration::from_millis(300))
+        };
+        assert_eq!(
+            ask("#!/bin/sh\nexec sleep 60\n"),
+            Err(VersionError::Late("300 ms".into()))
+        );
+        assert_eq!(ask("#!/bin/sh\necho hello\n"), Err(VersionError::Unclear));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::wrapper::wrapper;
 use super::{Program, ResolveError, Scope};
 use serde_json::{Map, Value};
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// More scripts than this that call each other are a circle.
@@ -39,9 +40,16 @@ impl Manager {
     }
 }
 
-/// The script that Node would run for a directory.
-pub(super) fn main_of(directory: &Path) -> Option<PathBuf> {
-    let package = read(&directory.join("package.json")).ok();
+/// The script that Node would run for a directory, if it is one and has one.
+pub(super) fn main_of(directory: &Path) -> Result<Option<PathBuf>, ResolveError> {
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    let package = match read(&directory.join("package.json")) {
+        Ok(package) => Some(package),
+        Err(ResolveError::Unreadable { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
     let main = package.as_ref().and_then(|package| package.get("main")?.as_str());
     let main =
         main.map(|main| std::path::absolute(directory.join(main)).unwrap_or_else(|_| directory.join(main)));
@@ -49,9 +57,9 @@ pub(super) fn main_of(directory: &Path) -> Option<PathBuf> {
         let with = |extension: &str| PathBuf::from(format!("{}.{extension}", main.display()));
         [main.clone(), with("js"), main.join("index.js")]
     });
-    candidates
+    Ok(candidates
         .chain([directory.join("index.js")])
-        .find(|path| path.is_file())
+        .find(|path| path.is_file()))
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>, ResolveError> {
@@ -89,7 +97,8 @@ pub(super) fn command(scope: &Scope, manager: Manager, words: &[OsString]) -> Re
         .and_then(Value::as_object)
         .unwrap_or(&empty);
     let Some(line) = line_of(scripts, script, directory) else {
-        let known = scripts.keys().cloned().collect();
+        let lines = scripts.iter().filter(|(_, line)| line.is_string());
+        let known = lines.map(|(name, _)| name.clone()).collect();
         return Err(ResolveError::NoPackageScript {
             directory: directory.into(),
             script: script.into(),

@@ -81,6 +81,7 @@ pub(crate) fn nearest(path: &Path) -> Option<String> {
     let entries = fs::read_dir(path.parent()?).ok()?.flatten().take(10_000);
     let names = entries
         .filter(|e| !e.file_type().is_ok_and(|t| t.is_dir()))
+        .filter(|e| Some(&*e.file_name()) != path.file_name())
         .filter_map(|e| e.file_name().into_string().ok());
     let ranked = names.filter_map(|name| Some((likeness(&wanted, &name.to_lowercase())?, name)));
     ranked.min().map(|(_, name)| name)
@@ -144,6 +145,7 @@ mod tests {
         assert_eq!(near("app").as_deref(), Some("app.js"));
         assert_eq!(near("sevrer.py").as_deref(), Some("server.py"));
         assert_eq!(near("worker.js"), None);
+        assert_eq!(near("README"), None);
         assert_eq!(near("no/such/app.js"), None);
     }
 

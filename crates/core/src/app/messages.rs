@@ -35,6 +35,11 @@ pub enum Input {
         /// What.
         event: Event,
     },
+    /// A worker said something that is no matter of ours.
+    Heard {
+        /// Who.
+        worker: WorkerId,
+    },
     /// A worker broke the protocol.
     Garbled {
         /// Who.

@@ -137,6 +137,7 @@ impl App {
             Input::Spawned { worker, pid } => self.spawned(worker, pid, out),
             Input::SpawnFailed { worker, why } => self.spawn_failed(now, worker, why, out),
             Input::Said { worker, event } => self.said(now, worker, event, out),
+            Input::Heard { worker } => self.heard(worker, out),
             Input::Garbled { worker, what } => self.garbled(now, worker, what, out),
             Input::ChannelClosed { worker } => self.channel_closed(now, worker, out),
             Input::Exited { worker, status } => self.exited(now, worker, status, out),

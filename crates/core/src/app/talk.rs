@@ -7,9 +7,16 @@ use crate::wire::{Event, Listening, Reply};
 use crate::worker::ReadyBasis;
 
 impl App {
+    pub(super) fn heard(&mut self, worker: WorkerId, out: &mut Vec<Action>) {
+        self.dispatcher.heard(worker, &mut self.placements);
+        self.place(out);
+    }
+
     pub(super) fn said(&mut self, now: Time, worker: WorkerId, event: Event, out: &mut Vec<Action>) {
+        if !matches!(event, Event::Answer { .. }) {
+            self.heard(worker, out);
+        }
         match event {
-            // The two that come once per connection first.
             Event::Answer { connection, accepted } => {
                 self.dispatcher
                     .answered(now, worker, connection, accepted, &mut self.placements);

@@ -249,6 +249,9 @@ impl Driver {
     }
 
     fn said(&mut self, worker: WorkerId, event: Event) {
+        if matches!(event, Event::Handle { .. } | Event::Opaque(_) | Event::Discard) {
+            self.feed(Input::Heard { worker });
+        }
         match event {
             Event::Handle { kind, message, key } => {
                 let Some(descriptor) = self
