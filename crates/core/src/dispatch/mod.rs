@@ -27,9 +27,16 @@
 //! Pipelining: a worker may hold several unanswered connections while its answers come quickly. Its *window*
 //! grows by one with each answer within `QUICK` and halves with each one slower than `SLOW`.
 
+mod pause;
+mod probation;
+
+pub use probation::{Look, PROBATION};
+
 use crate::id::{EndpointId, Token, WorkerId};
 use crate::schedule::{Candidate, Policy, Scheduler};
 use crate::time::Time;
+use pause::Pause;
+use probation::Probation;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -39,22 +46,12 @@ pub const MAX_WINDOW: usize = 8;
 const QUICK: Duration = Duration::from_millis(3);
 /// An answer slower than this halves it.
 const SLOW: Duration = Duration::from_millis(10);
-/// The first pause after a refusal; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause after refusals: the place that becomes free does not wait for long.
 const LONGEST_REFUSAL: Duration = Duration::from_millis(160);
 /// The longest pause of a worker that is out of descriptors.
 const LONGEST_STARVATION: Duration = Duration::from_secs(1);
 /// How long nothing is accepted after the system ran out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The longest that our copy of an accepted connection is kept.
-pub const PROBATION: Duration = Duration::from_millis(250);
-/// When it is first looked at whether it was touched; the pauses between looks double.
-const FIRST_LOOK: Duration = Duration::from_millis(2);
-/// A worker that was seen asleep so often has come to the end of what it was doing when it accepted. (Once may be a
-/// garbage collection in between.)
-const ASLEEP: u8 = 2;
 
 /// What is to be done with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,72 +112,11 @@ struct Load {
     probation: Option<Probation>,
 }
 
-/// The last connection that a worker accepted.
-#[derive(Debug)]
-struct Probation {
-    connection: Token,
-    endpoint: EndpointId,
-    until: Time,
-    look_at: Time,
-    next_look: Duration,
-    asleep: u8,
-}
-
-/// What a look at a connection on probation showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
-    /// Nobody has read from it, written to it or shut it down.
-    pub untouched: bool,
-    /// The worker lives, and its main thread waits for something.
-    pub asleep: bool,
-}
-
 #[derive(Debug)]
 struct Sent {
     connection: Token,
     endpoint: EndpointId,
     at: Time,
-}
-
-/// A growing pause: nothing is offered until it is over.
-#[derive(Debug, Default, Clone, Copy)]
-struct Pause {
-    until: Option<Time>,
-    next: Option<Duration>,
-}
-
-impl Pause {
-    fn over(self, now: Time) -> bool {
-        self.until.is_none_or(|until| until <= now)
-    }
-
-    fn extend(&mut self, now: Time, longest: Duration) {
-        let length = self.next.unwrap_or(FIRST_PAUSE);
-        self.until = Some(now + length);
-        self.next = Some((length * 2).min(longest));
-    }
-}
-
-impl Probation {
-    fn new(now: Time, connection: Token, endpoint: EndpointId) -> Self {
-        let next_look = FIRST_LOOK * 2;
-        Self {
-            connection,
-            endpoint,
-            until: now + PROBATION,
-            look_at: now + FIRST_LOOK,
-            next_look,
-            asleep: 0,
-        }
-    }
-
-    /// What is left of it after a look.
-    fn after(mut self, now: Time, look: Look) -> Option<Self> {
-        self.asleep += u8::from(look.asleep);
-        self.look_at = (now + self.next_look).min(self.until);
-        self.next_look *= 2;
-        (look.untouched && self.asleep < ASLEEP && now < self.until).then_some(self)
-    }
 }
 
 impl Load {
