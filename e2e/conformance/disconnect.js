@@ -9,9 +9,9 @@ const listen = (port = 0) => net.createServer(greet).listen(port, '127.0.0.1');
 
 cases({
   twoServers() {
-    const first = listen();
+    const first = listen(Number(process.env.PORT));
     first.on('listening', () => {
-      const second = listen();
+      const second = listen(Number(process.env.PORT2));
       second.on('listening', () => say('ports', { ports: [first.address().port, second.address().port] }));
     });
   },
@@ -93,6 +93,6 @@ cases({
     net.createServer((socket) => {
       socket.on('error', () => {});
       socket.end('bye');
-    }).listen(0, '127.0.0.1');
+    }).listen(Number(process.env.PORT), '127.0.0.1');
   },
 });

@@ -345,6 +345,7 @@ impl Drop for Run {
             for pid in left {
                 drop(process::signal(pid, Signal::KILL));
             }
+            // wait: between two looks at a state
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -360,6 +361,7 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Resu
         match look() {
             Ok(found) => return Ok(found),
             Err(still) if Instant::now() >= end => bail!("not within {limit:?}: {what}: {still}"),
+            // wait: between two looks at a state
             Err(_) => thread::sleep(Duration::from_millis(5)),
         }
     }

@@ -100,6 +100,7 @@ fn second_signal_kills() -> Result<()> {
     run.event("exit", 1)?;
     ensure!(run.seen().status.is_none(), "it did not wait for the request");
     // Signals within 50 ms are one request (process managers signal a process and its group).
+    // wait: the CLI takes signals within 50 ms for one
     std::thread::sleep(Duration::from_millis(100));
     run.signal(Signal::TERM)?;
     let ended = run.ended(Duration::from_secs(5))?;
@@ -142,6 +143,7 @@ fn spinning_worker_is_killed() -> Result<()> {
     let pid = run.seen().ready()[0].pid;
     wait_until("the worker spins", LIMIT, || {
         let cpu = process::cpu(pid).map_err(|error| error.to_string())?;
+        // wait: the span over which CPU time is measured
         std::thread::sleep(Duration::from_millis(100));
         let more = process::cpu(pid).map_err(|error| error.to_string())? - cpu;
         if more > Duration::from_millis(30) {
@@ -329,6 +331,7 @@ fn dead_primary_leaves_nobody() -> Result<()> {
     spinner.send("/spin")?;
     let spins = |pid| {
         let cpu = process::cpu(pid).ok()?;
+        // wait: the span over which CPU time is measured
         std::thread::sleep(Duration::from_millis(60));
         (process::cpu(pid).ok()? - cpu > Duration::from_millis(15)).then_some(pid)
     };

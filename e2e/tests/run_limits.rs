@@ -26,6 +26,7 @@ fn start(policy: &str, workers: usize, max_connections: &str) -> Result<(Run, Ve
 /// The primary takes under 2 % of a core over two seconds.
 fn is_idle(run: &Run, what: &str) -> Result<()> {
     let (began, cpu) = (Instant::now(), process::cpu(run.pid)?);
+    // wait: the span over which CPU time is measured
     thread::sleep(Duration::from_secs(2));
     let share = (process::cpu(run.pid)? - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     e2e::say(&format!(

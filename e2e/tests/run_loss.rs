@@ -232,6 +232,7 @@ fn settled(run: &Run) -> Result<(usize, u64)> {
     let mut least = process::descriptors(run.pid)?;
     let end = Instant::now() + Duration::from_secs(2);
     while Instant::now() < end {
+        // wait: between two looks; the least of a span is meant
         thread::sleep(Duration::from_millis(50));
         least = least.min(process::descriptors(run.pid)?);
     }
@@ -250,6 +251,7 @@ fn stop_under_load_turns_nobody_away() -> Result<()> {
         let address = run.address()?;
         let _alone = STORM.lock().unwrap_or_else(PoisonError::into_inner);
         let loader = thread::spawn(move || load::run(&Plan::fresh(address, 32, 5000)));
+        // wait: the load is to be under way; any moment will do
         thread::sleep(Duration::from_millis(300));
         let ended = run.stop()?;
         let report = loader

@@ -1,8 +1,8 @@
 //! Leaving in good order: who waits for what, and what the primary says of it.
 
 use crate::engine::Seen;
-use crate::net::{HERE, connect, greet, is_free, read_all, read_one};
-use crate::support::{At, Exit, alive};
+use crate::net::{HERE, connect, free_port, greet, is_free, read_all, read_one};
+use crate::support::{At, Exit, alive, until};
 use everup::ExitStatus;
 use serde_json::json;
 use std::io::{ErrorKind, Read};
@@ -11,28 +11,25 @@ use std::time::Duration;
 
 /// Several workers with two servers each serve, all leave, and all of it once more.
 pub(crate) fn disconnect(at: &At) {
-    let mut primary = at.primary("disconnect.js", "twoServers");
-    let mut used = Vec::new();
+    let ports = [free_port(), free_port()];
+    let mut spec = at.spec("disconnect.js", "twoServers");
+    spec.env = vec![
+        ("PORT".into(), ports[0].to_string().into()),
+        ("PORT2".into(), ports[1].to_string().into()),
+    ];
+    let mut primary = at.start(spec);
     for _ in 0..2 {
         let workers: Vec<u32> = (0..3).map(|_| primary.fork()).collect();
         for &worker in &workers {
-            let ports = primary.says(worker, "ports")["ports"].clone();
-            let ports = [0, 1].map(|index| {
-                ports[index]
-                    .as_u64()
-                    .and_then(|port| u16::try_from(port).ok())
-                    .expect("a port")
-            });
-            assert_ne!(ports[0], ports[1]);
+            assert_eq!(primary.says(worker, "ports")["ports"], json!(ports));
             for port in ports {
                 assert!(workers.contains(&greet(port)));
-                used.push(port);
             }
         }
         primary.leave(&workers);
     }
     primary.end();
-    assert!(used.into_iter().all(is_free), "nothing is left behind");
+    until("nothing is left behind", || ports.into_iter().all(is_free));
 }
 
 /// Disconnecting a worker that is disconnected is harmless, and so is stopping then.
@@ -229,9 +226,12 @@ pub(crate) fn worker_disconnect_on_error(at: &At) {
 
 /// Two leave while a client is connected: a clean end, and nothing is left.
 pub(crate) fn shared_leak(at: &At) {
-    let mut primary = at.primary("disconnect.js", "bye");
+    let port = free_port();
+    let mut spec = at.spec("disconnect.js", "bye");
+    spec.env = vec![("PORT".into(), port.to_string().into())];
+    let mut primary = at.start(spec);
     let first = primary.fork();
-    let port = primary.port(first);
+    primary.port(first);
     let second = primary.fork();
     primary.online(second);
     let connection = connect(port);
@@ -243,7 +243,7 @@ pub(crate) fn shared_leak(at: &At) {
     primary.exits(first, 0, true);
     primary.exits(second, 0, true);
     primary.end();
-    assert!(is_free(port));
+    until("nothing is left behind", || is_free(port));
 }
 
 pub(crate) fn server_restart_rr(at: &At) {

@@ -207,6 +207,7 @@ pub(crate) fn found_all_refuse(at: &At) {
     assert_eq!(holders, workers);
     let waiting: Vec<_> = (0..3).map(|_| connect(port)).collect();
     let before = cpu_time();
+    // wait: the span over which CPU time is measured
     thread::sleep(Duration::from_secs(1));
     let spent = cpu_time() - before;
     assert!(

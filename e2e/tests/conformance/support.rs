@@ -70,7 +70,10 @@ fn node(version: u32) -> PathBuf {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("node-versions/node_modules");
         Some(root.join(format!("node{version}/bin/node"))).filter(|node| node.is_file())
     };
-    node.unwrap_or_else(|| panic!("no Node {version}: run e2e/setup"))
+    node.unwrap_or_else(|| match version {
+        20 => panic!("no node in PATH: install Node 20, then run e2e/setup"),
+        _ => panic!("no Node {version}: run e2e/setup"),
+    })
 }
 
 /// A file of `e2e/conformance`.
@@ -463,6 +466,7 @@ pub(crate) fn until(what: &str, mut state: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !state() {
         assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        // wait: between two looks at a state
         std::thread::sleep(Duration::from_millis(5));
     }
 }
