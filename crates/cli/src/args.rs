@@ -131,14 +131,15 @@ pub(crate) struct RunArgs {
         long,
         value_name = "TIME",
         default_value = "5s",
-        alias = "kill_timeout"
+        alias = "kill_timeout",
+        allow_negative_numbers = true
     )]
     #[arg(help_heading = LIFE)]
     pub(crate) kill_timeout: String,
 
     /// Signal that asks a worker to stop [default: Node's disconnect; SIGTERM for other programs]
     #[arg(long, value_name = "SIGNAL", alias = "kill_signal", help_heading = LIFE)]
-    #[arg(conflicts_with = "shutdown_with_message")]
+    #[arg(allow_negative_numbers = true, conflicts_with = "shutdown_with_message")]
     pub(crate) kill_signal: Option<String>,
 
     /// Ask a Node worker to stop by the message 'shutdown'
@@ -147,6 +148,7 @@ pub(crate) struct RunArgs {
 
     /// A worker that does not listen within this time has failed [default: no limit]
     #[arg(long, value_name = "TIME", alias = "listen_timeout", help_heading = LIFE)]
+    #[arg(allow_negative_numbers = true)]
     pub(crate) listen_timeout: Option<String>,
 
     /// Write our pid here when all workers are ready; removed at the end
@@ -243,6 +245,25 @@ mod tests {
         assert_eq!(args.args, ["-i", "9"]);
         assert_eq!(run(&["app.js", "-i-2"]).unwrap().instances, "-2");
         assert_eq!(run(&["app.js", "--instances=-3"]).unwrap().instances, "-3");
+        // Wrong, but `plan` says so better.
+        let wrong = [
+            "--kill-timeout",
+            "-1",
+            "--kill-signal",
+            "-9",
+            "--listen-timeout",
+            "-2",
+            "a.js",
+        ];
+        let args = run(&wrong).unwrap();
+        assert_eq!(
+            (
+                args.kill_timeout.as_str(),
+                args.kill_signal.as_deref(),
+                args.listen_timeout.as_deref()
+            ),
+            ("-1", Some("-9"), Some("-2"))
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Everything that can end `everup` with a message: what it says, what to do next, which exit code it has.
 
 use crate::cpus::InstancesError;
-use crate::duration::DurationError;
+use crate::duration::{DurationError, show};
 use crate::env_file::EnvFileError;
 use crate::exit::Exit;
 use crate::listen::ListenError;
@@ -12,7 +12,9 @@ use crate::words::WordsError;
 use everup::ExitStatus;
 use std::fmt::Write;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What ended `everup`.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,8 @@ pub(crate) enum CliError {
     },
     #[error("--shutdown-with-message needs a Node app, and {program} is none")]
     NeedsChannel { program: String },
+    #[error("could not find out the current directory")]
+    Here { source: io::Error },
     #[error("could not use {} as the working directory", path.display())]
     Cwd { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -41,10 +45,10 @@ pub(crate) enum CliError {
     },
     #[error("could not {what}")]
     System { what: String, source: io::Error },
-    #[error("{app} failed: its workers kept dying{}", ending(*status))]
+    #[error("{app} failed: {}", ending(end))]
     Failed {
         app: String,
-        status: Option<ExitStatus>,
+        end: End,
         bind: Option<BindFailure>,
     },
     #[error("the cluster ended without saying how")]
@@ -68,8 +72,22 @@ pub(crate) enum ValueError {
     EnvWithoutEquals { value: String },
     #[error("not the name of a variable")]
     VariableName,
+    #[error("everup sets this variable itself")]
+    OurVariable,
+    #[error("it is empty")]
+    EmptyInterpreter,
     #[error("a name has visible characters only, at least one")]
     Name,
+}
+
+/// How the last worker of a failed app ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    Status(Option<ExitStatus>),
+    /// It was killed: it did not listen within this limit.
+    Deaf(Duration),
+    /// It could not even be started, for this reason.
+    NotStarted(String),
 }
 
 /// An address that the app could not get.
@@ -85,9 +103,21 @@ impl BindFailure {
         reason(&io::Error::from_raw_os_error(self.errno))
     }
 
-    /// Who is in the way, if known.
+    /// Who or what is in the way, if known.
     pub(crate) fn hint(&self) -> Option<String> {
-        self.owner.as_ref().map(|owner| held_by(&self.address, owner))
+        let error = io::Error::from_raw_os_error(self.errno);
+        bind_hint(&self.address, self.owner.as_ref(), &error)
+    }
+
+    /// For the end: the address too, where the hint does not name it.
+    fn last_hint(&self) -> String {
+        match (&self.owner, self.hint()) {
+            (Some(_), Some(hint)) => hint,
+            (_, hint) => {
+                let line = format!("it could not listen on {}: {}", self.address, self.reason());
+                hint.map_or_else(|| line.clone(), |hint| format!("{line}; {hint}"))
+            }
+        }
     }
 }
 
@@ -96,17 +126,20 @@ fn held_by(address: &str, owner: &Owner) -> String {
     format!("{what} is held by process {}: {}", owner.pid, owner.command)
 }
 
-fn ending(status: Option<ExitStatus>) -> String {
-    status.map_or_else(String::new, |status| {
-        format!("; the last one ended with {status}")
-    })
+fn ending(end: &End) -> String {
+    match end {
+        End::Status(None) => "its workers kept dying".into(),
+        End::Status(Some(status)) => format!("its workers kept dying; the last one ended with {status}"),
+        End::Deaf(limit) => format!("its workers did not listen within {}", show(*limit)),
+        End::NotStarted(why) => format!("its workers could not be started: {why}"),
+    }
 }
 
 impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Value { .. } | Self::NeedsChannel { .. } => Exit::Usage,
-            Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
+            Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
             Self::PidFile(_) => Exit::Input,
@@ -121,6 +154,9 @@ impl CliError {
         match self {
             Self::Value { source, .. } => source.hint(),
             Self::NeedsChannel { .. } => Some("use --kill-signal".into()),
+            Self::Here { source } if source.kind() == io::ErrorKind::NotFound => {
+                Some("it has been deleted: go to another one, or give --cwd with an absolute path".into())
+            }
             Self::EnvFile(error) => error.hint().map(Into::into),
             Self::Resolve(error) => error.hint(),
             Self::PidFile(error) => error.hint(),
@@ -129,18 +165,22 @@ impl CliError {
                 owner,
                 source,
             } => bind_hint(address, owner.as_ref(), source),
-            Self::Failed { bind: Some(bind), .. } => Some(match bind.hint() {
-                Some(hint) => hint,
-                None => format!("it could not listen on {}: {}", bind.address, bind.reason()),
-            }),
+            Self::Failed { bind: Some(bind), .. } => Some(bind.last_hint()),
             Self::Failed {
-                status: Some(ExitStatus::Code(0)),
+                end: End::Status(Some(ExitStatus::Code(0))),
                 ..
             } => Some(
                 "they ended by themselves, without an error: an app that is run must keep running".into(),
             ),
+            Self::Failed {
+                end: End::Deaf(_), ..
+            } => Some("give them longer with --listen-timeout, or read above what they wrote".into()),
+            Self::Failed {
+                end: End::NotStarted(_),
+                ..
+            } => None,
             Self::Failed { .. } => Some("what the workers wrote before they died is above".into()),
-            Self::Cwd { .. } | Self::System { .. } | Self::NoOutcome => None,
+            Self::Here { .. } | Self::Cwd { .. } | Self::System { .. } | Self::NoOutcome => None,
         }
     }
 
@@ -171,6 +211,8 @@ impl ValueError {
             }
             Self::EnvWithoutEquals { .. } => "write --env NAME=value".into(),
             Self::VariableName => "a name has letters, digits and `_`, and no digit first".into(),
+            Self::OurVariable => "choose another name, such as NODE_APP_INSTANCE".into(),
+            Self::EmptyInterpreter => "give a path, the name of a program in PATH, or `none`".into(),
             Self::Name => return None,
         })
     }
@@ -184,17 +226,29 @@ fn bind_hint(address: &str, owner: Option<&Owner>, error: &io::Error) -> Option<
         {
             Some("ports below 1024 need root or CAP_NET_BIND_SERVICE".into())
         }
-        (None, io::ErrorKind::AddrInUse) if address.starts_with("unix:") => {
-            Some("remove the socket file if no server uses it any more".into())
-        }
+        (None, io::ErrorKind::AddrInUse) => unix_hint(Path::new(address.strip_prefix("unix:")?)),
         _ => None,
     }
 }
 
+/// The file of a dead server would have been replaced.
+fn unix_hint(path: &Path) -> Option<String> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some(if metadata.file_type().is_socket() {
+        "a server listens there: stop it first, or name another path".into()
+    } else {
+        format!("{} is there and is no socket: name another path", path.display())
+    })
+}
+
 /// An error of the system, in lower case and without its number.
 pub(crate) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
+    plain(&error.to_string())
+}
+
+/// The text of such an error in the same way.
+pub(crate) fn plain(text: &str) -> String {
+    let text = text.split(" (os error").next().unwrap_or(text);
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_ascii_lowercase());
     first.into_iter().chain(chars).collect()
@@ -247,7 +301,7 @@ mod tests {
         });
         let error = CliError::Failed {
             app: "web".into(),
-            status: Some(ExitStatus::Code(1)),
+            end: End::Status(Some(ExitStatus::Code(1))),
             bind,
         };
         assert_eq!(
@@ -276,6 +330,76 @@ mod tests {
         assert_eq!(
             error.hint().unwrap(),
             "ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        );
+    }
+
+    fn failed(end: End, bind: Option<BindFailure>) -> (String, Option<String>) {
+        let app = "web".into();
+        let error = CliError::Failed { app, end, bind };
+        (error.message(), error.hint())
+    }
+
+    #[test]
+    fn a_failure_says_why() {
+        assert_eq!(
+            failed(End::Deaf(Duration::from_millis(300)), None),
+            (
+                "web failed: its workers did not listen within 300 ms".into(),
+                Some("give them longer with --listen-timeout, or read above what they wrote".into())
+            )
+        );
+        assert_eq!(
+            failed(End::NotStarted("exec format error".into()), None),
+            (
+                "web failed: its workers could not be started: exec format error".into(),
+                None
+            )
+        );
+    }
+
+    #[test]
+    fn a_low_port_of_the_app_needs_rights() {
+        let bind = BindFailure {
+            address: "127.0.0.1:80".into(),
+            errno: 13,
+            owner: None,
+        };
+        let rights = "ports below 1024 need root or CAP_NET_BIND_SERVICE";
+        assert_eq!(bind.hint().unwrap(), rights);
+        assert_eq!(
+            failed(End::Status(Some(ExitStatus::Code(1))), Some(bind))
+                .1
+                .unwrap(),
+            format!("it could not listen on 127.0.0.1:80: permission denied; {rights}")
+        );
+    }
+
+    #[test]
+    fn a_taken_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let hint = |name: &str| {
+            let address = format!("unix:{}", directory.path().join(name).display());
+            let source = io::Error::from_raw_os_error(98);
+            let owner = None;
+            CliError::Bind {
+                address,
+                owner,
+                source,
+            }
+            .hint()
+        };
+        std::fs::write(directory.path().join("hello.js"), "").unwrap();
+        assert_eq!(
+            hint("hello.js").unwrap(),
+            format!(
+                "{}/hello.js is there and is no socket: name another path",
+                directory.path().display()
+            )
+        );
+        let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("s")).unwrap();
+        assert_eq!(
+            hint("s").unwrap(),
+            "a server listens there: stop it first, or name another path"
         );
     }
 }

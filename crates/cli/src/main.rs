@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod exit;
 mod listen;
+mod notes;
 mod output;
 mod pid_file;
 mod plan;
@@ -18,6 +19,7 @@ mod resolve;
 mod signals;
 mod words;
 
+use anyhow::Context;
 use args::{Cli, Verb};
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -29,7 +31,13 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let exit = match Cli::try_parse() {
         Ok(cli) => perform(cli.verb).unwrap_or_else(|error| {
-            writeln!(io::stderr(), "error: {error:#}").ok();
+            let told = |cause: &(dyn std::error::Error + 'static)| {
+                cause
+                    .downcast_ref()
+                    .map_or_else(|| cause.to_string(), error::reason)
+            };
+            let chain: Vec<String> = error.chain().map(told).collect();
+            writeln!(io::stderr(), "error: {}", chain.join(": ")).ok();
             Exit::Unexpected
         }),
         Err(answer) => refuse(answer),
@@ -40,13 +48,13 @@ fn main() -> ExitCode {
 fn perform(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Run(args) => {
-            // Before the first thread, which would not inherit the mask.
-            let signals = signals::block()?;
-            let console = Console::stdio()?;
-            Ok(commands::run::run(*args, &console, signals))
+            let console = Console::stdio().context("could not use standard output and error")?;
+            commands::run::run(*args, &console)
         }
         Verb::Completion { shell } => match commands::completion::completion(shell) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error).context("could not write the completion script")
+            }
             _ => Ok(Exit::Ok),
         },
     }

@@ -20,37 +20,38 @@ const FULL: usize = 64 * 1024;
 pub(crate) struct Console {
     out: Arc<Mutex<Port>>,
     err: Arc<Mutex<Port>>,
+    /// On standard error. Kept here: who asks must not wait for a port.
+    colour: bool,
 }
 
 impl Console {
     /// Our own standard output and error.
     pub(crate) fn stdio() -> io::Result<Self> {
         let (stdout, stderr) = (io::stdout(), io::stderr());
-        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let same = same_file(stdout.as_fd(), stderr.as_fd());
+        let colour = wanted && stderr.is_terminal();
         let err = File::from(stderr.as_fd().try_clone_to_owned()?);
-        let err = Arc::new(Mutex::new(Port::new(
-            Box::new(Patient(err)),
-            colour && stderr.is_terminal(),
-        )));
+        let err = Arc::new(Mutex::new(Port::new(Box::new(Patient(err)), colour)));
         if same {
             return Ok(Self {
                 out: Arc::clone(&err),
                 err,
+                colour,
             });
         }
         let out = File::from(stdout.as_fd().try_clone_to_owned()?);
         let out = Arc::new(Mutex::new(Port::new(
             Box::new(Patient(out)),
-            colour && stdout.is_terminal(),
+            wanted && stdout.is_terminal(),
         )));
-        Ok(Self { out, err })
+        Ok(Self { out, err, colour })
     }
 
     /// Whether colour is wanted on standard error.
     pub(crate) fn colour(&self) -> bool {
-        lock(&self.err).colour
+        self.colour
     }
 
     /// Writes whole lines to standard error at once.
@@ -243,6 +244,7 @@ mod tests {
             Console {
                 out: port(out.clone(), false),
                 err: port(err.clone(), false),
+                colour: false,
             },
             out,
             err,
@@ -300,6 +302,7 @@ mod tests {
         let console = Console {
             out: Arc::clone(&port),
             err: port,
+            colour: false,
         };
         let mut sink = Prefixed::new(console.clone(), "app".into());
         sink.line(line(1, Stream::Out, "one", true));
@@ -314,6 +317,7 @@ mod tests {
         let console = Console {
             out: port(out.clone(), true),
             err: port(Shared::default(), false),
+            colour: false,
         };
         let mut sink = Prefixed::new(console, "app".into());
         sink.line(line(1, Stream::Out, "x", false));
@@ -327,6 +331,7 @@ mod tests {
         let console = Console {
             out: port(Closed, false),
             err: port(Closed, false),
+            colour: false,
         };
         let mut sink = Prefixed::new(console.clone(), "app".into());
         for _ in 0..3 {

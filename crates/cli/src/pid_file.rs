@@ -25,6 +25,8 @@ pub(crate) enum PidFileError {
     NotAFile { path: PathBuf },
     #[error("directory {} of the pid file does not exist", path.display())]
     NoDirectory { path: PathBuf },
+    #[error("{}, where the pid file should be, is not a directory", path.display())]
+    NotADirectory { path: PathBuf },
     #[error("could not use pid file {}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
@@ -41,7 +43,7 @@ impl PidFileError {
                 path.display()
             )),
             Self::NoDirectory { path } => Some(format!("create it: mkdir -p {}", path.display())),
-            Self::NotAFile { .. } | Self::Io { .. } => None,
+            Self::NotAFile { .. } | Self::NotADirectory { .. } | Self::Io { .. } => None,
         }
     }
 }
@@ -58,11 +60,7 @@ impl PidFile {
     pub(crate) fn check(path: &Path) -> Result<Self, PidFileError> {
         let path = std::path::absolute(path).map_err(io_error(path))?;
         let directory = path.parent().unwrap_or(Path::new("/"));
-        if !directory.is_dir() {
-            return Err(PidFileError::NoDirectory {
-                path: directory.into(),
-            });
-        }
+        check_directory(directory, &path)?;
         refuse_if_held(&path)?;
         rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|errno| io_error(&path)(errno.into()))?;
@@ -101,6 +99,16 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> PidFileError {
     move |source| PidFileError::Io {
         path: path.into(),
         source,
+    }
+}
+
+fn check_directory(directory: &Path, file: &Path) -> Result<(), PidFileError> {
+    let path = directory.to_owned();
+    match fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(PidFileError::NotADirectory { path }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(PidFileError::NoDirectory { path }),
+        Err(error) => Err(io_error(file)(error)),
     }
 }
 
@@ -285,6 +293,27 @@ mod tests {
                 "directory {} of the pid file does not exist",
                 directory.path().join("no").display()
             )
+        );
+    }
+
+    #[test]
+    fn a_directory_that_is_none() {
+        let directory = directory();
+        let file = directory.path().join("hello.js");
+        fs::write(&file, "").unwrap();
+        let error = PidFile::check(&file.join("app.pid")).unwrap_err();
+        let shown = format!(
+            "{}, where the pid file should be, is not a directory",
+            file.display()
+        );
+        assert_eq!((error.to_string(), error.hint()), (shown, None));
+
+        // Not "does not exist": that is not known.
+        let file = directory.path().join("hello.js/no/app.pid");
+        let error = PidFile::check(&file).unwrap_err();
+        assert_eq!(
+            crate::error::CliError::from(error).message(),
+            format!("could not use pid file {}: not a directory", file.display())
         );
     }
 

@@ -1,12 +1,15 @@
 //! From raw arguments to a checked plan: everything that can be known to fail is found here, before anything is
 //! started. Parse, don't validate: a [`Plan`] holds no text that still has to be understood.
 
+mod doubts;
+
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
 use crate::cpus::{self, Cpus};
 use crate::error::{CliError, ValueError};
 use crate::pid_file::PidFile;
 use crate::resolve::{self, Interpreter, Program, Request, Search};
 use crate::{duration, env_file, listen, words};
+use doubts::{doubts, overruled};
 use everup::{Ask, Channel, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -31,10 +34,7 @@ impl Plan {
     pub(crate) fn parse(args: RunArgs) -> Result<Self, CliError> {
         let cpus = Cpus::detect();
         let values = Values::parse(&args, cpus)?;
-        let here = std::env::current_dir().map_err(|source| CliError::Cwd {
-            path: ".".into(),
-            source,
-        })?;
+        let here = here(std::env::current_dir(), args.cwd.as_deref())?;
         let cwd = args
             .cwd
             .as_deref()
@@ -66,6 +66,8 @@ impl Plan {
         spec.name = values.name.unwrap_or(program.name);
         spec.args = program.args;
         spec.cwd = program.cwd.or(cwd);
+        let given = variables.clone();
+        let variables = with_directory(variables, spec.cwd.as_deref());
         spec.env = environment(program.env_defaults, variables, program.env);
         spec.workers = values.workers;
         spec.policy = policy(args.policy);
@@ -82,6 +84,7 @@ impl Plan {
         spec.listen_timeout = values.listen_timeout.filter(|limit| !limit.is_zero());
         spec.instance_var = args.instance_var.into();
         spec.init = true;
+        notices.extend(overruled(&given, &spec));
         Ok(Self {
             spec,
             cpus,
@@ -104,7 +107,10 @@ struct Values {
 
 impl Values {
     fn parse(args: &RunArgs, cpus: Cpus) -> Result<Self, CliError> {
-        value("--instance-var", &args.instance_var, variable_name)?;
+        value("--instance-var", &args.instance_var, instance_variable)?;
+        if args.interpreter.as_ref().is_some_and(|text| text.is_empty()) {
+            return value("--interpreter", "", |_| Err(ValueError::EmptyInterpreter));
+        }
         let signal = |text: &str| signal_number(text).ok_or(ValueError::Signal);
         Ok(Self {
             workers: value("--instances", &args.instances, |text| cpus::instances(text, cpus))?,
@@ -165,6 +171,25 @@ fn app_name(text: &str) -> Result<String, ValueError> {
     }
 }
 
+/// What everup sets for workers with a channel.
+const CHANNEL_VARIABLES: [&str; 3] = [
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+];
+/// What everup sets for workers with sockets of `--listen`.
+const LISTEN_VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+/// What everup sets for every worker.
+const MARK: &str = "EVERUP_WORKER";
+
+fn instance_variable(text: &str) -> Result<(), ValueError> {
+    let mut ours = CHANNEL_VARIABLES.iter().chain(&LISTEN_VARIABLES).chain([&MARK]);
+    if ours.any(|ours| *ours == text) {
+        return Err(ValueError::OurVariable);
+    }
+    variable_name(text)
+}
+
 fn variable_name(text: &str) -> Result<(), ValueError> {
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let good = starts_well && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -181,6 +206,21 @@ fn node_args(texts: &[String]) -> Result<Vec<String>, CliError> {
         all.extend(value("--node-args", text, words::split)?);
     }
     Ok(all)
+}
+
+/// Our own directory, which nobody needs who has named another one.
+fn here(ours: io::Result<PathBuf>, cwd: Option<&Path>) -> Result<PathBuf, CliError> {
+    match (ours, cwd) {
+        (Ok(here), _) => Ok(here),
+        (Err(_), Some(cwd)) if cwd.is_absolute() => Ok(cwd.into()),
+        (Err(source), _) => Err(CliError::Here { source }),
+    }
+}
+
+/// `PWD` of the workers, as `cd` sets it.
+fn with_directory(variables: Variables, cwd: Option<&Path>) -> Variables {
+    let pwd = cwd.map(|cwd| ("PWD".into(), cwd.into()));
+    pwd.into_iter().chain(variables).collect()
 }
 
 fn directory(here: &Path, path: &Path) -> Result<PathBuf, CliError> {
@@ -304,269 +344,5 @@ fn shown(program: &Program) -> String {
     format!("`{}`", all.collect::<Vec<_>>().join(" "))
 }
 
-/// What will work, but perhaps not as expected.
-fn doubts(
-    program: &Program,
-    workers: u32,
-    listen: &[Listen],
-    policy: Option<PolicyArg>,
-    listen_limit: bool,
-) -> Vec<String> {
-    let mut doubts = Vec::new();
-    if program.channel {
-        if workers > 1 && matches!(policy, None | Some(PolicyArg::LeastConnections)) {
-            doubts.push(
-                "least-connections counts the hand-overs that a worker has not answered yet; exact counts of open \
-                 connections come in a later version"
-                    .into(),
-            );
-        }
-        return doubts;
-    }
-    if workers > 1 && listen.is_empty() {
-        doubts.push(format!(
-            "{workers} workers of a program without Node's channel share no port; pass them one with --listen ADDR"
-        ));
-    }
-    if policy.is_some_and(|policy| policy != PolicyArg::Shared) {
-        doubts.push(
-            "--policy has no effect: all workers accept from the sockets of --listen themselves".into(),
-        );
-    }
-    if listen_limit {
-        doubts.push("--listen-timeout has no effect: nobody can tell when this program listens".into());
-    }
-    doubts
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::args::{Cli, Verb};
-    use crate::exit::Exit;
-    use clap::Parser;
-
-    fn parse(words: &[&str]) -> Result<Plan, CliError> {
-        let words = ["everup", "run"].iter().chain(words);
-        match Cli::try_parse_from(words).unwrap().verb {
-            Verb::Run(args) => Plan::parse(*args),
-            Verb::Completion { .. } => unreachable!(),
-        }
-    }
-
-    fn refused(words: &[&str]) -> (String, String, Exit) {
-        let error = parse(words).unwrap_err();
-        (error.message(), error.hint().unwrap_or_default(), error.exit())
-    }
-
-    #[test]
-    fn exact_messages_for_bad_values() {
-        for (words, message, hint) in [
-            (
-                &["-i", "abc", "x.js"][..],
-                "invalid value `abc` for --instances: not a number",
-                "give a count such as 4, `max` (one per CPU) or -1 (one fewer than CPUs)",
-            ),
-            (
-                &["-i", "2000", "x.js"],
-                "invalid value `2000` for --instances: more than 1024 workers",
-                "`max` starts one per CPU; more rarely helps",
-            ),
-            (
-                &["--kill-timeout", "soon", "x.js"],
-                "invalid value `soon` for --kill-timeout: not a duration",
-                "write milliseconds (1500) or a number with a unit: 500ms, 5s, 1m, 1h",
-            ),
-            (
-                &["--kill-signal", "SIGNOPE", "x.js"],
-                "invalid value `SIGNOPE` for --kill-signal: not a signal",
-                "write a name or a number: TERM, SIGINT, 10",
-            ),
-            (
-                &["--listen", "localhost:http", "x.js"],
-                "invalid value `localhost:http` for --listen: `http` is not a port (0 to 65535)",
-                "write [name=]tcp://HOST:PORT, HOST:PORT, :PORT, udp://HOST:PORT or unix:/PATH",
-            ),
-            (
-                &["--listen", ":80", "--listen", "a=0.0.0.0:80", "x.js"],
-                "invalid value `a=0.0.0.0:80` for --listen: it is given twice",
-                "give each address once; all workers share it",
-            ),
-            (
-                &["--env", "production", "x.js"],
-                "invalid value `production` for --env: no `=` in it",
-                "write --env NODE_ENV=production",
-            ),
-            (
-                &["--env", "=x", "x.js"],
-                "invalid value `=x` for --env: not the name of a variable",
-                "a name has letters, digits and `_`, and no digit first",
-            ),
-            (
-                &["--instance-var", "A B", "x.js"],
-                "invalid value `A B` for --instance-var: not the name of a variable",
-                "a name has letters, digits and `_`, and no digit first",
-            ),
-            (
-                &["--node-args", "-r 'x", "x.js"],
-                "invalid value `-r 'x` for --node-args: a ' quote is not closed",
-                "quotes and backslashes work as in a shell",
-            ),
-            (
-                &["--name", " ", "x.js"],
-                "invalid value ` ` for --name: a name has visible characters only, at least one",
-                "",
-            ),
-        ] {
-            assert_eq!(
-                refused(words),
-                (message.into(), hint.into(), Exit::Usage),
-                "{words:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn exact_messages_for_missing_things() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().display();
-        let file = format!("{path}/server.js");
-        std::fs::write(&file, "").unwrap();
-        let cwd = format!("{path}/no");
-        assert_eq!(
-            refused(&["--cwd", &cwd, "x.js"]).0,
-            format!("could not use {path}/no as the working directory: no such file or directory")
-        );
-        assert_eq!(
-            refused(&["--cwd", &file, "x.js"]).0,
-            format!("could not use {file} as the working directory: not a directory")
-        );
-        assert_eq!(
-            refused(&["--env-file", &cwd, &file]),
-            (
-                format!("could not read env file {path}/no: no such file or directory"),
-                String::new(),
-                Exit::Input
-            )
-        );
-        assert_eq!(
-            refused(&[&format!("{path}/sever.js")]),
-            (
-                format!("script {path}/sever.js not found"),
-                format!("did you mean {file}?"),
-                Exit::Input
-            )
-        );
-        assert_eq!(
-            refused(&["--pid-file", &format!("{path}/no/x.pid"), "sleep", "--", "1"]).2,
-            Exit::Input
-        );
-    }
-
-    #[test]
-    fn a_plan_for_a_program() {
-        let plan = parse(&[
-            "sleep",
-            "-i",
-            "3",
-            "--listen",
-            "web=:0",
-            "--kill-timeout",
-            "1500",
-            "--kill-signal",
-            "int",
-            "--env",
-            "A=1",
-            "--env",
-            "A=2=3",
-            "--name",
-            "web",
-            "--listen-timeout",
-            "0",
-            "--",
-            "60",
-        ])
-        .unwrap();
-        let spec = plan.spec;
-        assert_eq!((spec.name.as_str(), spec.workers, spec.init), ("web", 3, true));
-        assert_eq!(spec.channel, Channel::None);
-        assert_eq!(
-            (spec.stop.ask, spec.stop.kill_timeout),
-            (Ask::Signal(2), Duration::from_millis(1500))
-        );
-        assert_eq!(spec.listen_timeout, None);
-        assert_eq!(spec.env, [("A".into(), "2=3".into())]);
-        assert_eq!(
-            (spec.program.file_name().unwrap(), &spec.args),
-            (OsStr::new("sleep"), &vec!["60".into()])
-        );
-        assert!(spec.program.is_absolute());
-    }
-
-    #[test]
-    fn doubts_are_told() {
-        let plan = parse(&[
-            "sleep",
-            "-i",
-            "2",
-            "--policy",
-            "round-robin",
-            "--listen-timeout",
-            "1",
-            "--",
-            "60",
-        ])
-        .unwrap();
-        assert_eq!(
-            plan.notices,
-            [
-                "2 workers of a program without Node's channel share no port; pass them one with --listen ADDR",
-                "--policy has no effect: all workers accept from the sockets of --listen themselves",
-                "--listen-timeout has no effect: nobody can tell when this program listens",
-            ]
-        );
-        assert_eq!(
-            refused(&["--shutdown-with-message", "sleep", "--", "1"]).1,
-            "use --kill-signal"
-        );
-    }
-
-    #[test]
-    fn the_later_variable_wins_and_defaults_lose() {
-        let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
-        let merged = environment(
-            vec![
-                pair("PATH", "default"),
-                pair("EVERUP_NOT_SET", "default"),
-                pair("EVERUP_OURS", "default"),
-            ],
-            vec![pair("EVERUP_OURS", "1"), pair("X", "1"), pair("X", "2")],
-            vec![pair("X", "3")],
-        );
-        assert_eq!(
-            merged,
-            [
-                pair("EVERUP_NOT_SET", "default"),
-                pair("EVERUP_OURS", "1"),
-                pair("X", "3")
-            ]
-        );
-    }
-
-    #[test]
-    fn the_workers_path_is_searched() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("a.js"), "").unwrap();
-        let script = directory.path().join("a.js").display().to_string();
-        let empty = format!("PATH={}", directory.path().display());
-        let (message, hint, exit) = refused(&["--env", &empty, &script]);
-        assert_eq!(message, "interpreter `node` not found in PATH");
-        assert_eq!(
-            (hint.as_str(), exit),
-            (
-                "install node, or name another one with --interpreter PATH",
-                Exit::Input
-            )
-        );
-    }
-}
+mod tests;

@@ -10,9 +10,17 @@ pub(crate) struct Owner {
     pub(crate) command: String,
 }
 
-/// The process that listens on the port of `address` (anything that ends in `:port`), if it can be seen.
-/// We are never the answer: our own sockets are not in our way.
+/// The process that listens on the port of `address` (anything that ends in `:port`) or on its path
+/// (`unix:path`), if it can be seen. We are never the answer: our own sockets are not in our way.
 pub(crate) fn find(address: &str) -> Option<Owner> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        // The table has a path as the server wrote it: a relative one says nothing.
+        if !path.starts_with('/') {
+            return None;
+        }
+        let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        return holder(&table.lines().filter_map(|line| path_inode(line, path)).collect());
+    }
     let port = port_of(address)?;
     let udp = address.starts_with("udp");
     let tables = if udp { ["udp", "udp6"] } else { ["tcp", "tcp6"] };
@@ -25,12 +33,20 @@ pub(crate) fn find(address: &str) -> Option<Owner> {
                 .filter_map(|line| bound_inode(line, port, udp)),
         );
     }
-    if inodes.is_empty() { None } else { holder(&inodes) }
+    holder(&inodes)
 }
 
 /// The number at the end of an address.
 pub(crate) fn port_of(address: &str) -> Option<u16> {
-    address.rsplit_once(':')?.1.parse().ok().filter(|port| *port != 0)
+    let port = address.rsplit_once(':')?.1.parse().ok();
+    port.filter(|port| *port != 0 && !address.starts_with("unix:"))
+}
+
+/// The inode of a line of `/proc/net/unix`, if it listens on this path.
+fn path_inode(line: &str, path: &str) -> Option<u64> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let listens = *fields.get(3)? == "00010000" && line.ends_with(&format!(" {path}"));
+    listens.then(|| fields.get(6)?.parse().ok()).flatten()
 }
 
 /// The inode of a line of `/proc/net/tcp` or its kin, if it is bound to this port (and listens, for TCP).
@@ -44,6 +60,9 @@ fn bound_inode(line: &str, port: u16, udp: bool) -> Option<u64> {
 }
 
 fn holder(inodes: &HashSet<u64>) -> Option<Owner> {
+    if inodes.is_empty() {
+        return None;
+    }
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let holders = pids.filter(|pid| *pid != std::process::id() && holds(*pid, inodes));
@@ -95,6 +114,7 @@ mod tests {
         assert_eq!(port_of("127.0.0.1:80"), Some(80));
         assert_eq!(port_of(":::80"), Some(80));
         assert_eq!(port_of("unix:/run/x"), None);
+        assert_eq!(port_of("unix:/run/x:80"), None);
         assert_eq!(port_of("[::]:0"), None);
     }
 
@@ -106,6 +126,16 @@ mod tests {
         assert_eq!(bound_inode(&line.replace(" 0A ", " 01 "), 3000, false), None);
         assert_eq!(bound_inode(&line.replace(" 0A ", " 07 "), 3000, true), Some(4711));
         assert_eq!(bound_inode("garbage", 3000, false), None);
+    }
+
+    #[test]
+    fn lines_of_the_table_of_paths() {
+        let line = "0000000000000000: 00000002 00000000 00010000 0001 01 4711 /run/my app.sock";
+        assert_eq!(path_inode(line, "/run/my app.sock"), Some(4711));
+        assert_eq!(path_inode(line, "/run/other.sock"), None);
+        let connected = line.replace("00010000", "00000000");
+        assert_eq!(path_inode(&connected, "/run/my app.sock"), None);
+        assert_eq!(path_inode("garbage", "garbage"), None);
     }
 
     #[test]

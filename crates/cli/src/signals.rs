@@ -1,6 +1,7 @@
 //! Signals to `everup run`: the first SIGINT or SIGTERM stops gracefully, the second at once.
 
 use crate::events::Reporter;
+use crate::notes::Notes;
 use everup::signals::Signals;
 use everup::{Cluster, signal_name};
 use std::io;
@@ -23,10 +24,17 @@ pub(crate) fn block() -> io::Result<Signals> {
     Signals::block(&[SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM])
 }
 
+/// Our signals, and whom they may concern beside the cluster.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    pub(crate) signals: Signals,
+    pub(crate) notes: Notes,
+}
+
 /// Acts on signals for as long as the cluster lives, in a thread of its own. Another one tells of them: an
 /// output that nobody reads must not keep the second signal from being heard.
 pub(crate) fn watch(
-    signals: Signals,
+    Alarm { signals, notes }: Alarm,
     cluster: Weak<Cluster>,
     reporter: Arc<Mutex<Reporter>>,
 ) -> io::Result<()> {
@@ -46,7 +54,10 @@ pub(crate) fn watch(
             let reaction = Reaction::to(signal, asked.map(|first| first.elapsed()));
             match reaction {
                 Reaction::Stop => cluster.stop(),
-                Reaction::Kill => cluster.stop_now(),
+                Reaction::Kill => {
+                    notes.hurry();
+                    cluster.stop_now();
+                }
                 Reaction::Repeated => continue,
                 Reaction::Ignore => {}
             }

@@ -7,34 +7,60 @@ use crate::exit::Exit;
 use crate::output::{Console, Prefixed};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::plan::Plan;
-use crate::{port_owner, signals};
+use crate::signals::{self, Alarm};
+use crate::{notes, port_owner};
+use anyhow::Context;
 use everup::signals::Signals;
 use everup::{Cluster, Event, Events, Outcome, Output, StartError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Shared = Arc<Mutex<Reporter>>;
 
-/// Runs it; the outcome has been told when this returns.
-pub(crate) fn run(args: RunArgs, console: &Console, signals: Signals) -> Exit {
+/// Runs it; the outcome has been told when this returns, if anybody listens.
+pub(crate) fn run(args: RunArgs, console: &Console) -> anyhow::Result<Exit> {
     let (format, no_prefix) = (args.events, args.no_prefix);
     let name = args
         .name
         .clone()
         .unwrap_or_else(|| args.script.to_string_lossy().into_owned());
-    let plan = match Plan::parse(args) {
-        Ok(plan) => plan,
-        Err(error) => return fail(&Reporter::new(format, console.clone(), name), &error),
+    let prepared = prepare(args);
+    let (notes, writer) = notes::start(console.clone()).context("could not start a thread for events")?;
+    let reporter = |app| Reporter::new(format, notes.clone(), console.colour(), app);
+    let exit = match prepared {
+        Ok((plan, signals)) => {
+            let reporter = Arc::new(Mutex::new(reporter(plan.spec.name.clone())));
+            let output = match no_prefix {
+                true => Output::Inherit,
+                false => Output::Lines(Box::new(Prefixed::new(console.clone(), plan.spec.name.clone()))),
+            };
+            let alarm = Alarm {
+                signals,
+                notes: notes.clone(),
+            };
+            let result = supervise(plan, alarm, output, &reporter);
+            result.unwrap_or_else(|error| fail(&lock(&reporter), &error))
+        }
+        Err(error) => fail(&reporter(name), &error),
     };
-    let reporter = Arc::new(Mutex::new(Reporter::new(
-        format,
-        console.clone(),
-        plan.spec.name.clone(),
-    )));
-    let result = supervise(plan, no_prefix, console, &reporter, signals);
-    match result {
-        Ok(exit) => exit,
-        Err(error) => fail(&lock(&reporter), &error),
+    writer.finish();
+    Ok(exit)
+}
+
+/// Checks what is to be done; from then on signals are ours. Before that they end us, who have started nothing:
+/// a name server that does not answer shall keep nobody waiting. PID 1 has no such default.
+fn prepare(args: RunArgs) -> Result<(Plan, Signals), CliError> {
+    let block = || {
+        signals::block().map_err(|source| CliError::System {
+            what: "take over the signals".into(),
+            source,
+        })
+    };
+    if std::process::id() == 1 {
+        let signals = block()?;
+        return Ok((Plan::parse(args)?, signals));
     }
+    let plan = Plan::parse(args)?;
+    Ok((plan, block()?))
 }
 
 fn fail(reporter: &Reporter, error: &CliError) -> Exit {
@@ -46,13 +72,7 @@ fn lock(reporter: &Shared) -> MutexGuard<'_, Reporter> {
     reporter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn supervise(
-    plan: Plan,
-    no_prefix: bool,
-    console: &Console,
-    reporter: &Shared,
-    signals: Signals,
-) -> Result<Exit, CliError> {
+fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Result<Exit, CliError> {
     let Plan {
         mut spec,
         cpus,
@@ -64,14 +84,11 @@ fn supervise(
         reporter.start(&Start::of(&spec, cpus));
         notices.iter().for_each(|notice| reporter.notice(notice));
     }
-    let app = spec.name.clone();
-    spec.output = match no_prefix {
-        true => Output::Inherit,
-        false => Output::Lines(Box::new(Prefixed::new(console.clone(), app.clone()))),
-    };
+    let (app, limit) = (spec.name.clone(), spec.listen_timeout);
+    spec.output = output;
     let (cluster, events) = Cluster::start(spec).map_err(start_error)?;
     let cluster = Arc::new(cluster);
-    signals::watch(signals, Arc::downgrade(&cluster), Arc::clone(reporter)).map_err(|source| {
+    signals::watch(alarm, Arc::downgrade(&cluster), Arc::clone(reporter)).map_err(|source| {
         CliError::System {
             what: "start a thread for signals".into(),
             source,
@@ -86,11 +103,14 @@ fn supervise(
             .map_or(Ok(Exit::Unexpected), |error| Err(error.into())),
         Some(Outcome::Stopped) => Ok(Exit::Ok),
         Some(Outcome::Killed { .. }) => Ok(Exit::Killed),
-        Some(Outcome::Failed { status }) => Err(CliError::Failed {
-            app,
-            status,
-            bind: lock(reporter).bind_failure(),
-        }),
+        Some(Outcome::Failed { status }) => {
+            let reporter = lock(reporter);
+            Err(CliError::Failed {
+                app,
+                end: reporter.end(status, limit),
+                bind: reporter.bind_failure(),
+            })
+        }
         _ => Err(CliError::NoOutcome),
     }
 }

@@ -84,17 +84,17 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
                 ("failures", number(*death).into()),
             ],
         ),
-        Event::Message { worker, message } => of("message", worker, &[("message", parsed(message))]),
+        Event::Message { worker, message } => of("message", worker, &message_fields(message)),
         Event::Handle {
             worker,
             kind,
             message,
             ..
-        } => of(
-            "handle",
-            worker,
-            &[("kind", kind_name(*kind).into()), ("message", parsed(message))],
-        ),
+        } => {
+            let mut fields = vec![("kind", kind_name(*kind).into())];
+            fields.extend(message_fields(message));
+            of("handle", worker, &fields)
+        }
         Event::Error {
             worker: Some(worker),
             what,
@@ -234,15 +234,20 @@ fn kind_name(kind: HandleKind) -> &'static str {
     }
 }
 
-/// A message as the value that it is; as text if it is none.
-fn parsed(message: &str) -> Value {
-    serde_json::from_str(message).unwrap_or_else(|_| message.into())
+/// A message as the value that it is. Half a surrogate pair has no place in a value: then it is the text of the
+/// JSON, and that is said.
+fn message_fields(message: &str) -> Vec<(&'static str, Value)> {
+    match serde_json::from_str(message) {
+        Ok(value) => vec![("message", value)],
+        Err(_) => vec![("message", message.into()), ("raw", true.into())],
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cpus::Cpus;
+    use crate::error::End;
     use crate::port_owner::Owner;
     use everup::Slot;
     use std::time::Duration;
@@ -341,7 +346,7 @@ mod tests {
         let stopped = |outcome| told(&Event::Stopped { outcome });
         let error = CliError::Failed {
             app: "web".into(),
-            status: Some(code),
+            end: End::Status(Some(code)),
             bind: None,
         };
         vec![
@@ -368,6 +373,17 @@ mod tests {
             stopped(Outcome::Failed { status: Some(code) }),
             fatal(&error),
         ]
+    }
+
+    #[test]
+    fn a_message_that_is_no_unicode() {
+        let message = r#"{"u":"\ud800"}"#.to_owned();
+        let worker = WORKER;
+        let told = Value::Object(told(&Event::Message { worker, message })).to_string();
+        assert_eq!(
+            told,
+            r#"{"event":"message","worker":1,"slot":0,"pid":4001,"message":"{\"u\":\"\\ud800\"}","raw":true}"#
+        );
     }
 
     #[test]

@@ -8,22 +8,59 @@ mod time;
 
 use crate::args::EventFormat;
 use crate::cpus::Cpus;
-use crate::error::{BindFailure, CliError};
-use crate::output::{Console, paint};
+use crate::error::{BindFailure, CliError, End, plain};
+use crate::notes::Notes;
+use crate::output::paint;
 use crate::port_owner;
-use everup::{Channel, Death, Event, Policy, Slot, Spec, WorkerId};
+use everup::{Channel, Death, Event, ExitReason, ExitStatus, Policy, Slot, Spec, WorkerId};
 use serde_json::{Map, Value};
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Tells events in the form that was asked for.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     format: EventFormat,
-    console: Console,
+    notes: Notes,
+    colour: bool,
+    /// So many lines found no room since the last one that did.
+    skipped: Cell<u64>,
     app: String,
     workers: BTreeMap<WorkerId, Known>,
     bind: Option<BindFailure>,
+    ends: Ends,
+}
+
+/// How the worker before now ended, as far as its status does not tell.
+#[derive(Debug, Default)]
+struct Ends {
+    /// The newest one that was started.
+    newest: Option<WorkerId>,
+    /// The last one was killed as it did not listen.
+    deaf: bool,
+    /// Why the last one could not be started.
+    not_started: Option<String>,
+}
+
+impl Ends {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Fork { worker, .. } => {
+                self.newest = Some(*worker);
+                self.not_started = None;
+            }
+            Event::Exit { reason, .. } => self.deaf = *reason == ExitReason::ListenTimeout,
+            // Of a worker that never was.
+            Event::Error {
+                worker: Some(worker),
+                what,
+            } if Some(*worker) > self.newest => {
+                self.not_started = Some(what.strip_prefix("start the process: ").unwrap_or(what).into());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What later events of a worker do not say again.
@@ -83,13 +120,16 @@ impl Start {
 }
 
 impl Reporter {
-    pub(crate) fn new(format: EventFormat, console: Console, app: String) -> Self {
+    pub(crate) fn new(format: EventFormat, notes: Notes, colour: bool, app: String) -> Self {
         Self {
             format,
-            console,
+            notes,
+            colour,
+            skipped: Cell::new(0),
             app,
             workers: BTreeMap::new(),
             bind: None,
+            ends: Ends::default(),
         }
     }
 
@@ -108,6 +148,7 @@ impl Reporter {
 
     /// An event of the cluster.
     pub(crate) fn event(&mut self, event: &Event) {
+        self.ends.note(event);
         if let Event::Fork { worker, slot, pid } = event {
             self.workers.insert(
                 *worker,
@@ -128,15 +169,24 @@ impl Reporter {
             match self.format {
                 EventFormat::Human => {
                     if let Some(text) = human::event(event, &self.workers) {
-                        self.human(&text);
+                        self.add(self.human(&text));
                     }
                 }
-                EventFormat::Json => self.json(json::event(event, &self.workers)),
+                EventFormat::Json => self.add(self.json(json::event(event, &self.workers))),
                 EventFormat::None => {}
             }
         }
         if let Event::Exit { worker, .. } = event {
             self.workers.remove(worker);
+        }
+    }
+
+    /// How the last worker of a failed app ended.
+    pub(crate) fn end(&self, status: Option<ExitStatus>, listen_limit: Option<Duration>) -> End {
+        match (&self.ends.not_started, listen_limit) {
+            (Some(why), _) => End::NotStarted(plain(why)),
+            (None, Some(limit)) if self.ends.deaf => End::Deaf(limit),
+            _ => End::Status(status),
         }
     }
 
@@ -169,45 +219,71 @@ impl Reporter {
 
     /// The error that ends us. Text even with `--events none`: silence would be a riddle.
     pub(crate) fn fatal(&self, error: &CliError) {
-        match self.format {
-            EventFormat::Human | EventFormat::None => print_error(&self.console, error),
+        let line = match self.format {
+            EventFormat::Human | EventFormat::None => error_text(error, self.colour),
             EventFormat::Json => self.json(json::fatal(error)),
+        };
+        if let Some(skipped) = self.skipped_line() {
+            self.notes.last(skipped);
         }
+        self.notes.last(line);
     }
 
     fn tell(&self, human: impl FnOnce() -> String, json: impl FnOnce() -> Map<String, Value>) {
         match self.format {
-            EventFormat::Human => self.human(&human()),
-            EventFormat::Json => self.json(json()),
+            EventFormat::Human => self.add(self.human(&human())),
+            EventFormat::Json => self.add(self.json(json())),
             EventFormat::None => {}
         }
     }
 
-    fn human(&self, text: &str) {
-        let name = if self.console.colour() {
+    /// Counts what finds no room, and says so when there is room again.
+    fn add(&self, line: String) {
+        let missing = self.skipped.get();
+        if self.skipped_line().is_none_or(|skipped| self.notes.add(skipped)) {
+            self.skipped.set(u64::from(!self.notes.add(line)));
+        } else {
+            self.skipped.set(missing + 1);
+        }
+    }
+
+    fn skipped_line(&self) -> Option<String> {
+        let event = match self.skipped.get() {
+            0 => return None,
+            events => Event::Skipped { events },
+        };
+        match self.format {
+            EventFormat::Human => human::event(&event, &self.workers).map(|text| self.human(&text)),
+            EventFormat::Json => Some(self.json(json::event(&event, &self.workers))),
+            EventFormat::None => None,
+        }
+    }
+
+    fn human(&self, text: &str) -> String {
+        let name = if self.colour {
             paint(2, "everup")
         } else {
             "everup".into()
         };
         let lines: Vec<String> = text.lines().map(|line| format!("{name}  {line}")).collect();
-        self.console.note(&lines.join("\n"));
+        lines.join("\n")
     }
 
     /// `event` first, then `at` and `app`, then the rest.
-    fn json(&self, fields: Map<String, Value>) {
+    fn json(&self, fields: Map<String, Value>) -> String {
         let mut all = Map::new();
         let mut fields = fields.into_iter();
         all.extend(fields.next());
         all.insert("at".into(), time::rfc3339(SystemTime::now()).into());
         all.insert("app".into(), self.app.clone().into());
         all.extend(fields);
-        self.console.note(&Value::Object(all).to_string());
+        Value::Object(all).to_string()
     }
 }
 
 /// An error as text, with its hint.
-fn print_error(console: &Console, error: &CliError) {
-    let (label, hint_label) = if console.colour() {
+fn error_text(error: &CliError, colour: bool) -> String {
+    let (label, hint_label) = if colour {
         (paint(31, "error:"), paint(36, "hint:"))
     } else {
         ("error:".into(), "hint:".into())
@@ -216,5 +292,53 @@ fn print_error(console: &Console, error: &CliError) {
     if let Some(hint) = error.hint() {
         text.push_str(&format!("\n  {hint_label} {hint}"));
     }
-    console.note(&text);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Console;
+
+    #[test]
+    fn how_the_last_worker_ended() {
+        let (notes, _writer) = crate::notes::start(Console::stdio().unwrap()).unwrap();
+        let mut reporter = Reporter::new(EventFormat::None, notes, false, "web".into());
+        let (worker, slot, pid) = (WorkerId(1), Slot(0), 7);
+        let limit = Some(Duration::from_millis(300));
+        let status = ExitStatus::Code(1);
+        let exit = |reason| Event::Exit {
+            worker,
+            slot,
+            pid,
+            status,
+            reason,
+            voluntary: false,
+            uptime: Duration::ZERO,
+        };
+        reporter.event(&Event::Fork { worker, slot, pid });
+        reporter.event(&Event::Error {
+            worker: Some(worker),
+            what: "something odd".into(),
+        });
+        reporter.event(&exit(ExitReason::ListenTimeout));
+        assert_eq!(
+            reporter.end(Some(status), limit),
+            End::Deaf(Duration::from_millis(300))
+        );
+        reporter.event(&exit(ExitReason::Own));
+        assert_eq!(reporter.end(Some(status), limit), End::Status(Some(status)));
+        let event = |number| Event::Error {
+            worker: Some(WorkerId(number)),
+            what: "start the process: Exec format error (os error 8)".into(),
+        };
+        reporter.event(&event(2));
+        assert_eq!(
+            reporter.end(None, limit),
+            End::NotStarted("exec format error".into())
+        );
+        let worker = WorkerId(3);
+        reporter.event(&Event::Fork { worker, slot, pid });
+        assert_eq!(reporter.end(None, None), End::Status(None));
+    }
 }

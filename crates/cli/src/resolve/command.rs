@@ -4,27 +4,15 @@ use super::line::{self, Command, LineError, Shape};
 use super::node::{Invocation, Runtime, invocation};
 use super::package::{self, Manager};
 use super::search::base;
-use super::shell::from_shell;
-use super::wrapper::{is_wrapper, refuse_wrapper, wrapper};
+use super::shell::{from_shell, refuse_inner_line};
+use super::wrapper::{is_wrapper, refuse_forker, refuse_wrapper, wrapper};
 use super::{Program, ResolveError, Scope, file, missing};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Programs that end in `exec` of their last arguments: the channel passes through.
-pub(super) const PREFIXES: [&str; 13] = [
-    "env",
-    "nice",
-    "ionice",
-    "taskset",
-    "numactl",
-    "chrt",
-    "stdbuf",
-    "setarch",
-    "prlimit",
-    "nohup",
-    "setsid",
-    "tini",
-    "dumb-init",
+pub(super) const PREFIXES: [&str; 10] = [
+    "env", "nice", "ionice", "taskset", "numactl", "chrt", "stdbuf", "setarch", "prlimit", "nohup",
 ];
 
 pub(super) fn text(word: &OsStr) -> std::borrow::Cow<'_, str> {
@@ -144,6 +132,8 @@ fn from_plain_words(scope: &Scope, words: Vec<OsString>) -> Result<Program, Reso
     {
         return from_line(scope, line, vec![]);
     }
+    refuse_inner_line(scope, &words)?;
+    refuse_forker(scope, &words)?;
     refuse_wrapper(scope, &words)?;
     if Runtime::of(&name).is_some() {
         return runtime(scope, words, 0);

@@ -41,10 +41,7 @@ pub(crate) enum ResolveError {
     #[error("interpreter `{name}` names a version")]
     InterpreterVersion { name: String },
     #[error("{} does not run TypeScript", node.display())]
-    TypeScript {
-        node: PathBuf,
-        version: Version,
-    },
+    TypeScript { node: PathBuf, version: Version },
     #[error("could not find out the version of {}, for TypeScript", node.display())]
     NodeVersion {
         node: PathBuf,
@@ -57,6 +54,18 @@ pub(crate) enum ResolveError {
     Wrapper {
         command: String,
         instead: Option<String>,
+    },
+    #[error("`{command}` keeps a process between everup and the app, which could then outlive everup")]
+    Forker { command: String, instead: String },
+    #[error("`{command}` would end at once: it leaves the app to another process")]
+    Setsid { command: String, instead: String },
+    #[error("`{line}` keeps a shell between everup and Node, which then gets no cluster channel")]
+    BehindShell { line: String, instead: Option<String> },
+    #[error("the shell cannot execute `{script}` in `{line}`")]
+    ScriptInLine {
+        line: String,
+        script: String,
+        interpreter: &'static str,
     },
     #[error("`{line}` runs Node in a way that leaves the cluster channel to more than one process")]
     SharedChannel { line: String, instead: Option<String> },
@@ -106,6 +115,10 @@ impl ResolveError {
             | Self::InterpreterVersion { .. }
             | Self::Wrapper { .. }
             | Self::SharedChannel { .. }
+            | Self::Forker { .. }
+            | Self::Setsid { .. }
+            | Self::BehindShell { .. }
+            | Self::ScriptInLine { .. }
             | Self::NodeWithoutScript { .. }
             | Self::Hooks { .. }
             | Self::Line { .. }
@@ -160,10 +173,18 @@ impl ResolveError {
             }
             Self::TypeScript { version, .. } => Some(typescript_hint(*version)),
             Self::Tsx { .. } => Some("use a loader: --node-args \"--import tsx\", or --interpreter bun".into()),
-            Self::Wrapper { instead: Some(instead), .. } => Some(format!(
+            Self::Wrapper { instead: Some(instead), .. }
+            | Self::Forker { instead, .. }
+            | Self::BehindShell { instead: Some(instead), .. } => Some(format!(
                 "write `{instead}`; with --interpreter none it runs as it is, without sharing a port"
             )),
-            Self::Wrapper { instead: None, .. } => Some(
+            Self::Setsid { instead, .. } => {
+                Some(format!("write `{instead}`: every worker has a process group of its own"))
+            }
+            Self::ScriptInLine { script, interpreter, .. } => {
+                Some(format!("write its interpreter in front of it: {interpreter} {script}"))
+            }
+            Self::Wrapper { instead: None, .. } | Self::BehindShell { instead: None, .. } => Some(
                 "name the script that it runs, such as `everup run server.js`; with --interpreter none it runs as it \
                  is, without sharing a port"
                     .into(),

@@ -1,5 +1,7 @@
 //! What is run for what is written: tables over a directory with one file of each kind and a `PATH` of fakes.
 
+mod refusals;
+
 use super::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

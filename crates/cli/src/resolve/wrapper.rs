@@ -2,6 +2,7 @@
 
 use super::command::{joined, text};
 use super::node::Runtime;
+use super::package::Manager;
 use super::search::base;
 use super::{ResolveError, Scope};
 use std::ffi::OsString;
@@ -48,6 +49,69 @@ const WRAPPERS: [&str; 39] = [
     "doas",
     "su",
 ];
+
+/// Programs that start another one as a process of their own and wait for it. It gets the channel, but it is not
+/// the process that we know.
+const FORKERS: [&str; 19] = [
+    "timeout",
+    "time",
+    "strace",
+    "ltrace",
+    "gdb",
+    "perf",
+    "valgrind",
+    "watch",
+    "xargs",
+    "parallel",
+    "script",
+    "unbuffer",
+    "flock",
+    "entr",
+    "setsid",
+    "tini",
+    "dumb-init",
+    "catatonit",
+    "systemd-run",
+];
+
+/// Whether a command that begins with this word can take the channel, or swallow it.
+pub(super) fn is_special(word: &OsString) -> bool {
+    let word = text(word);
+    Runtime::of(&word).is_some() || is_wrapper(&word) || Manager::of(&word).is_some()
+}
+
+/// What a command starts as a process of its own, if it does so and that is special.
+pub(super) fn forked(words: &[OsString]) -> Option<&[OsString]> {
+    let (first, rest) = words.split_first()?;
+    let at = rest.iter().position(is_special)?;
+    FORKERS.contains(&base(&text(first))).then(|| &rest[at..])
+}
+
+/// Refuses a command that would keep a process between us and the app, unless it needs no channel.
+pub(super) fn refuse_forker(scope: &Scope, words: &[OsString]) -> Result<(), ResolveError> {
+    let name = words.first().map(|word| base(&text(word)).to_owned());
+    let command = joined(words);
+    let run = |words: &[OsString]| match words {
+        [script] => format!("everup run {}", text(script)),
+        _ => format!("everup run \"{}\"", joined(words)),
+    };
+    if name.as_deref() == Some("setsid") && !scope.direct {
+        let own = words[1..].iter().take_while(|word| text(word).starts_with('-'));
+        let app = &words[1 + own.clone().count()..];
+        // It forks if it leads a group, and a worker does.
+        if !own.clone().any(|word| text(word).contains('w')) && !app.is_empty() {
+            let instead = run(app);
+            return Err(ResolveError::Setsid { command, instead });
+        }
+    }
+    match forked(words).filter(|_| !scope.plain_will_do()) {
+        Some(app) => Err(ResolveError::Forker {
+            command,
+            instead: run(app),
+        }),
+        None => Ok(()),
+    }
+}
 
 pub(super) fn is_wrapper(word: &str) -> bool {
     WRAPPERS.contains(&base(word))
