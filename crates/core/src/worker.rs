@@ -58,8 +58,6 @@ pub enum ReadyBasis {
 pub enum ExitReason {
     /// By itself, or by somebody else's doing.
     Own,
-    /// It could not be started at all.
-    SpawnFailed,
     /// We asked it to stop, and it did.
     Stopped,
     /// It was asked to stop, stayed past the kill timeout, and was killed.

@@ -33,6 +33,15 @@ pub enum Event {
         /// Its process id.
         pid: u32,
     },
+    /// A worker process could not be started. It counts as an early death.
+    SpawnFailed {
+        /// Who it would have been.
+        worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Why, as the system says it.
+        why: String,
+    },
     /// Node booted in it; the app has not run yet.
     Online {
         /// Who.

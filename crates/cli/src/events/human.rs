@@ -39,6 +39,7 @@ pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
             address,
         } => format!("bound {address} for the workers, as `{name}`"),
         Event::Fork { worker, slot, .. } => format!("{} started in slot {slot}", who(worker)),
+        Event::SpawnFailed { worker, why, .. } => format!("worker {worker} could not be started: {why}"),
         Event::Online { worker } => format!("{} online", who(worker)),
         Event::Listening { worker, address } => format!("{} listening on {address}", who(worker)),
         Event::Ready { worker, basis, after } => {
@@ -85,7 +86,6 @@ pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
 fn exit(who: &str, status: ExitStatus, reason: ExitReason, voluntary: bool, uptime: Duration) -> String {
     let after = show(uptime);
     match reason {
-        ExitReason::SpawnFailed => format!("{who} could not be started"),
         ExitReason::KillTimeout => {
             format!("{who} killed after {after}: it did not stop within the kill timeout")
         }
@@ -243,7 +243,11 @@ mod tests {
             exit(killed, ExitReason::KillTimeout, true),
             exit(killed, ExitReason::ListenTimeout, false),
             exit(killed, ExitReason::Protocol, false),
-            exit(ExitStatus::Unknown, ExitReason::SpawnFailed, false),
+            Event::SpawnFailed {
+                worker: WORKER,
+                slot: SLOT,
+                why: "no such file".into(),
+            },
             Event::Respawn {
                 slot: SLOT,
                 delay: Duration::ZERO,
@@ -270,7 +274,7 @@ mod tests {
                 "worker 2 (pid 123) killed after 3.2 s: it did not stop within the kill timeout",
                 "worker 2 (pid 123) killed after 3.2 s: it did not listen within the limit",
                 "worker 2 (pid 123) killed after 3.2 s: it broke the channel's protocol",
-                "worker 2 (pid 123) could not be started",
+                "worker 2 could not be started: no such file",
                 "slot 1 gets a new worker now",
                 "slot 1 gets a new worker in 200 ms: 3 early deaths in a row",
                 "slot 1 gets a new worker in 100 ms: 11 deaths within 10 s",

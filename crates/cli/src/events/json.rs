@@ -49,6 +49,14 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
             object("bound", &fields)
         }
         Event::Fork { worker, .. } => of("fork", worker, &[]),
+        Event::SpawnFailed { worker, slot, why } => object(
+            "spawn_failed",
+            &[
+                ("worker", worker.0.into()),
+                ("slot", slot.0.into()),
+                ("why", why.as_str().into()),
+            ],
+        ),
         Event::Online { worker } => of("online", worker, &[]),
         Event::Listening { worker, address } => of("listening", worker, &address_fields(address)),
         Event::Ready { worker, basis, after } => of(
@@ -212,7 +220,6 @@ fn basis_name(basis: ReadyBasis) -> &'static str {
 fn reason_name(reason: ExitReason) -> &'static str {
     match reason {
         ExitReason::Own => "own",
-        ExitReason::SpawnFailed => "spawn_failed",
         ExitReason::Stopped => "stopped",
         ExitReason::KillTimeout => "kill_timeout",
         ExitReason::ListenTimeout => "listen_timeout",
@@ -306,6 +313,11 @@ mod tests {
                 worker: WORKER,
                 slot: KNOWN.slot,
                 pid: KNOWN.pid,
+            }),
+            told(&Event::SpawnFailed {
+                worker: WORKER,
+                slot: KNOWN.slot,
+                why: "Permission denied (os error 13)".into(),
             }),
             told(&Event::Online { worker: WORKER }),
             listening(Address::Tcp("[::]:3000".parse().unwrap())),

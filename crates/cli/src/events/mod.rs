@@ -35,8 +35,6 @@ pub(crate) struct Reporter {
 /// How the worker before now ended, as far as its status does not tell.
 #[derive(Debug, Default)]
 struct Ends {
-    /// The newest one that was started.
-    newest: Option<WorkerId>,
     /// The last one was killed as it did not listen.
     deaf: bool,
     /// Why the last one could not be started.
@@ -46,18 +44,9 @@ struct Ends {
 impl Ends {
     fn note(&mut self, event: &Event) {
         match event {
-            Event::Fork { worker, .. } => {
-                self.newest = Some(*worker);
-                self.not_started = None;
-            }
+            Event::Fork { .. } => self.not_started = None,
             Event::Exit { reason, .. } => self.deaf = *reason == ExitReason::ListenTimeout,
-            // Of a worker that never was.
-            Event::Error {
-                worker: Some(worker),
-                what,
-            } if Some(*worker) > self.newest => {
-                self.not_started = Some(what.strip_prefix("start the process: ").unwrap_or(what).into());
-            }
+            Event::SpawnFailed { why, .. } => self.not_started = Some(why.clone()),
             _ => {}
         }
     }
@@ -328,11 +317,11 @@ mod tests {
         );
         reporter.event(&exit(ExitReason::Own));
         assert_eq!(reporter.end(Some(status), limit), End::Status(Some(status)));
-        let event = |number| Event::Error {
-            worker: Some(WorkerId(number)),
-            what: "start the process: Exec format error (os error 8)".into(),
-        };
-        reporter.event(&event(2));
+        reporter.event(&Event::SpawnFailed {
+            worker: WorkerId(2),
+            slot,
+            why: "Exec format error (os error 8)".into(),
+        });
         assert_eq!(
             reporter.end(None, limit),
             End::NotStarted("exec format error".into())

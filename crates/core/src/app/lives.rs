@@ -45,11 +45,8 @@ impl App {
             return;
         };
         failed.exit = Some(ExitStatus::Unknown);
-        let what = format!("start the process: {why}");
-        out.push(Action::Notice(Notice::Error {
-            worker: Some(worker),
-            what,
-        }));
+        let slot = failed.slot;
+        out.push(Action::Notice(Notice::SpawnFailed { worker, slot, why }));
         self.replace(now, &failed, false, out);
     }
 

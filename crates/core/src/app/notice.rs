@@ -19,6 +19,11 @@ pub enum Notice {
         slot: Slot,
         pid: u32,
     },
+    SpawnFailed {
+        worker: WorkerId,
+        slot: Slot,
+        why: String,
+    },
     Online {
         worker: WorkerId,
     },

@@ -123,6 +123,7 @@ impl Reporter {
 fn event(notice: Notice) -> Event {
     match notice {
         Notice::Fork { worker, slot, pid } => Event::Fork { worker, slot, pid },
+        Notice::SpawnFailed { worker, slot, why } => Event::SpawnFailed { worker, slot, why },
         Notice::Online { worker } => Event::Online { worker },
         Notice::Listening { worker, address } => Event::Listening { worker, address },
         Notice::Ready { worker, basis, after } => Event::Ready { worker, basis, after },
