@@ -91,7 +91,9 @@ impl<S: Read + Write> Connection<S> {
     /// # Errors
     /// When the connection has ended.
     pub fn send(&mut self, path: &str) -> Result<()> {
-        write!(self.stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").context("send the request")
+        // In one piece: a server may answer, and close, after the first that it reads.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        self.stream.write_all(request.as_bytes()).context("send the request")
     }
 
     /// Waits for the whole answer.
