@@ -93,7 +93,9 @@ impl<S: Read + Write> Connection<S> {
     pub fn send(&mut self, path: &str) -> Result<()> {
         // In one piece: a server may answer, and close, after the first that it reads.
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        self.stream.write_all(request.as_bytes()).context("send the request")
+        self.stream
+            .write_all(request.as_bytes())
+            .context("send the request")
     }
 
     /// Waits for the whole answer.
