@@ -26,10 +26,11 @@ fn round_robin_gives_everybody_the_same() -> Result<()> {
     let equal = ["0", "1", "2"].map(|worker| (worker.to_owned(), 1000)).into();
     let found = spread(&run, 1)?;
     ensure!(found == equal, "one after the other: {found:?}");
-    // With many at a time a worker whose answers are late is passed over.
+    // With many at a time a worker that keeps its turn waiting for 20 ms is passed over, and catches up: on a machine
+    // that is not overloaded it is 1,000 each, too.
     let found = spread(&run, 12)?;
     ensure!(
-        found.len() == 3 && found.values().all(|&count| count >= 500),
+        found.len() == 3 && found.values().all(|&count| count >= 900),
         "twelve at a time: {found:?}"
     );
     ensure!(run.stop()?.code() == Some(0));

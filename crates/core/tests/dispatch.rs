@@ -37,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Debug)]
 struct World {
+    policy: Policy,
     dispatcher: Dispatcher,
     now: Time,
     next: u64,
@@ -57,6 +58,7 @@ impl World {
         let mut dispatcher = Dispatcher::new(policy);
         dispatcher.open(ENDPOINT, true);
         Self {
+            policy,
             dispatcher,
             now: Time::ZERO,
             next: 1,
@@ -152,7 +154,7 @@ impl World {
                     self.dispatcher.arrived(self.now, ENDPOINT, connection, &mut out);
                     self.apply(out);
                     assert!(
-                        !self.parked.contains(&connection),
+                        !self.parked.contains(&connection) || self.policy == Policy::RoundRobin,
                         "accepted more than can be handed over"
                     );
                 }
@@ -265,6 +267,36 @@ fn rotation_is_exact_over_three_thousand_connections_whoever_answers_first() {
     }
     let (least, most) = (had.values().min().unwrap(), had.values().max().unwrap());
     assert!(most - least <= 3, "{had:?}");
+}
+
+#[test]
+fn a_worker_that_hangs_holds_rotation_up_for_a_moment_only() {
+    let mut world = world_with(Policy::RoundRobin, 2);
+    let answer_two = |world: &mut World| {
+        while world.in_flight.get(&2).is_some_and(|queue| !queue.is_empty()) {
+            world.step(Step::Answer {
+                worker: 2,
+                nth: 0,
+                accepted: true,
+            });
+        }
+    };
+    // Worker 1 hangs with what it has.
+    for _ in 0..5 {
+        world.step(Step::Accept(8));
+        answer_two(&mut world);
+    }
+    assert!(!world.parked.is_empty(), "its turn is waited for");
+    let due = world.dispatcher.next_deadline(world.now).unwrap();
+    assert!(due <= world.now + Duration::from_millis(20));
+    let before = world.taken.len();
+    for _ in 0..10 {
+        world.step(Step::Wait(20));
+        world.step(Step::Accept(8));
+        answer_two(&mut world);
+    }
+    assert!(world.taken.len() >= before + 10, "the others go on");
+    assert!(world.parked.is_empty());
 }
 
 #[test]

@@ -24,6 +24,8 @@
 //! kernel's queue; a worker that refuses or is out of descriptors is asked again after a growing pause, so that
 //! nobody spins and nobody is starved for ever.
 //!
+//! Turns: under strict rotation a full worker is waited for in its turn, for at most `PATIENCE`.
+//!
 //! Pipelining: a worker may hold several unanswered connections while its answers come quickly. Its *window*
 //! grows by one with each answer within `QUICK` and halves with each one slower than `SLOW`.
 
@@ -50,6 +52,8 @@ const SLOW: Duration = Duration::from_millis(10);
 const LONGEST_REFUSAL: Duration = Duration::from_millis(160);
 /// The longest pause of a worker that is out of descriptors.
 const LONGEST_STARVATION: Duration = Duration::from_secs(1);
+/// How long a worker that is full may keep a connection waiting whose turn it is.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// How long nothing is accepted after the system ran out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -136,6 +140,16 @@ impl Load {
         } else {
             0
         }
+    }
+
+    /// Whether it is only short of room because it was given so much just now.
+    fn prompt(&self, now: Time) -> bool {
+        self.starved.over(now) && self.tardy_at().is_some_and(|at| now < at)
+    }
+
+    /// From when on the others do not wait for it any more.
+    fn tardy_at(&self) -> Option<Time> {
+        self.in_flight.front().map(|oldest| oldest.at + PATIENCE)
     }
 
     fn take(&mut self, connection: Token) -> Option<Sent> {
@@ -380,6 +394,7 @@ impl Dispatcher {
                     Some(Candidate {
                         worker: id,
                         in_flight: workers.get(&id)?.in_flight.len(),
+                        room: true,
                     })
                 });
                 let chosen = lane.scheduler.pick(candidates);
@@ -431,6 +446,12 @@ impl Dispatcher {
             })
         });
         let accepts = self.endpoints.values().map(|lane| lane.accept_again);
+        let turns = self
+            .endpoints
+            .values()
+            .filter(|lane| !lane.parked.is_empty())
+            .flat_map(|lane| lane.members.keys())
+            .map(|id| self.workers.get(id).and_then(Load::tardy_at));
         let looks = self
             .workers
             .values()
@@ -439,6 +460,7 @@ impl Dispatcher {
         // A look that is due is done by the next tick; a pause that is over needs none.
         pauses
             .chain(accepts)
+            .chain(turns)
             .flatten()
             .filter(|&at| at > now)
             .chain(looks)
@@ -517,10 +539,12 @@ impl Dispatcher {
                 .iter()
                 .filter(|(_, pause)| pause.over(now))
                 .filter_map(|(&id, _)| {
-                    let load = workers.get(&id).filter(|load| load.room(now) > 0)?;
-                    Some(Candidate {
+                    let load = workers.get(&id)?;
+                    let room = load.room(now) > 0;
+                    (room || load.prompt(now)).then_some(Candidate {
                         worker: id,
                         in_flight: load.in_flight.len(),
+                        room,
                     })
                 });
             let Some(worker) = lane.scheduler.pick(candidates) else {

@@ -17,6 +17,7 @@ impl LeastConnections {
     pub(super) fn pick(&mut self, candidates: impl Iterator<Item = Candidate>) -> Option<WorkerId> {
         let last = |worker| self.last_turn.get(&worker).copied().unwrap_or(0);
         let chosen = candidates
+            .filter(|c| c.room)
             .min_by_key(|c| (c.in_flight, last(c.worker), c.worker))?
             .worker;
         self.turn += 1;
@@ -37,6 +38,7 @@ mod tests {
         let candidates = load.iter().map(|&(id, in_flight)| Candidate {
             worker: WorkerId(id),
             in_flight,
+            room: true,
         });
         policy.pick(candidates).map(|w| w.0)
     }

@@ -26,13 +26,15 @@ pub enum Policy {
     Shared,
 }
 
-/// A worker that can take a connection now.
+/// A worker that can take a connection now, or in a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     /// Who.
     pub worker: WorkerId,
     /// Connections handed to it that it has not answered.
     pub in_flight: usize,
+    /// Whether it can take one now. One that cannot has not been kept waiting for long.
+    pub room: bool,
 }
 
 /// One endpoint's policy with what it remembers.
@@ -55,7 +57,8 @@ impl Scheduler {
         }
     }
 
-    /// Chooses a candidate and counts the connection as given to it. `None` if there is no candidate.
+    /// Chooses a candidate that has room, and counts the connection as given to it. `None` if there is none, or if
+    /// one without room is to be waited for.
     pub fn pick(&mut self, candidates: impl Iterator<Item = Candidate>) -> Option<WorkerId> {
         match self {
             Self::RoundRobin(policy) => policy.pick(candidates),

@@ -1,8 +1,8 @@
 //! Strict rotation, by counting turns.
 //!
-//! The worker with the fewest turns is next, ties by age. While everybody can take a connection this is
-//! 1, 2, 3, 1, 2, 3; a worker that could not take its turn catches up afterwards, by at most [`CATCH_UP`] turns,
-//! so that one that was stuck for long is not flooded when it comes back.
+//! The worker with the fewest turns is next, ties by age: 1, 2, 3, 1, 2, 3. One that has no room in its turn is waited
+//! for as long as it is a candidate, which is a moment; after that the others go on, and it catches up later, by at
+//! most [`CATCH_UP`] turns, so that one that was stuck for long is not flooded when it comes back.
 
 use super::Candidate;
 use crate::id::WorkerId;
@@ -26,9 +26,10 @@ impl RoundRobin {
             Some(&had) => had.max(oldest_credit),
             None => self.most.saturating_sub(1),
         };
-        let (turns, worker) = candidates
-            .map(|c| (turns_of(&self.turns, c.worker), c.worker))
+        let next = candidates
+            .map(|c| (turns_of(&self.turns, c.worker), c.worker, c.room))
             .min()?;
+        let (turns, worker, true) = next else { return None };
         self.turns.insert(worker, turns + 1);
         self.most = self.most.max(turns + 1);
         Some(worker)
@@ -47,6 +48,7 @@ mod tests {
         ids.iter().map(|&id| Candidate {
             worker: WorkerId(id),
             in_flight: 0,
+            room: true,
         })
     }
 
@@ -89,6 +91,24 @@ mod tests {
             .map(|w| w.0)
             .collect();
         assert!(next.iter().filter(|&&w| w == 3).count() <= 3, "{next:?}");
+    }
+
+    #[test]
+    fn whose_turn_it_is_is_waited_for() {
+        let mut policy = RoundRobin::default();
+        let mut pick = |room_of_one: bool| {
+            let candidates = [(1, room_of_one), (2, true)];
+            let candidates = candidates.into_iter().map(|(id, room)| Candidate {
+                worker: WorkerId(id),
+                in_flight: 0,
+                room,
+            });
+            policy.pick(candidates).map(|worker| worker.0)
+        };
+        assert_eq!(
+            [pick(true), pick(false), pick(false), pick(true)],
+            [Some(1), Some(2), None, Some(1)]
+        );
     }
 
     #[test]
