@@ -1,7 +1,7 @@
 //! Everything that passes between the machine and its driver.
 
 use super::{Notice, Outcome};
-use crate::dispatch::Look;
+use crate::dispatch::{Look, Placement};
 use crate::endpoint::{BindRequest, Bound};
 use crate::exit::ExitStatus;
 use crate::id::{EndpointId, Slot, Token, WorkerId};
@@ -73,7 +73,7 @@ pub enum Input {
         /// Its name.
         connection: Token,
     },
-    /// What came of [`Action::Look`].
+    /// What came of [`Placement::Look`].
     Looked {
         /// Who accepted it.
         worker: WorkerId,
@@ -137,27 +137,8 @@ pub enum Action {
         /// With what.
         reply: Reply,
     },
-    /// Hand a connection over.
-    HandOver {
-        /// To whom.
-        worker: WorkerId,
-        /// Which.
-        connection: Token,
-        /// Of which endpoint.
-        endpoint: EndpointId,
-    },
-    /// Close our copy of a connection.
-    Release {
-        /// Which.
-        connection: Token,
-    },
-    /// Look whether a connection was touched and whether the worker sleeps; report [`Input::Looked`].
-    Look {
-        /// Who accepted it.
-        worker: WorkerId,
-        /// Which.
-        connection: Token,
-    },
+    /// Do this with a connection. A [`Placement::Look`] is reported by [`Input::Looked`].
+    Place(Placement),
     /// Send `disconnect` on the channel.
     Disconnect {
         /// Whom.

@@ -264,21 +264,7 @@ impl App {
     }
 
     fn place(&mut self, out: &mut Vec<Action>) {
-        for placement in self.placements.drain(..) {
-            out.push(match placement {
-                Placement::HandOver {
-                    worker,
-                    connection,
-                    endpoint,
-                } => Action::HandOver {
-                    worker,
-                    connection,
-                    endpoint,
-                },
-                Placement::Release { connection } => Action::Release { connection },
-                Placement::Look { worker, connection } => Action::Look { worker, connection },
-            });
-        }
+        out.extend(self.placements.drain(..).map(Action::Place));
     }
 }
 
@@ -291,6 +277,6 @@ impl Retry {
 /// After the end only connections that still come in matter: they are closed.
 fn release_only(input: Input, out: &mut Vec<Action>) {
     if let Input::Connection { connection, .. } = input {
-        out.push(Action::Release { connection });
+        out.push(Action::Place(Placement::Release { connection }));
     }
 }

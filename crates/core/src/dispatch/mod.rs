@@ -152,6 +152,20 @@ impl Load {
         self.in_flight.front().map(|oldest| oldest.at + PATIENCE)
     }
 
+    /// Puts a connection in flight to this one.
+    fn give(&mut self, now: Time, worker: WorkerId, connection: Token, endpoint: EndpointId) -> Placement {
+        self.in_flight.push_back(Sent {
+            connection,
+            endpoint,
+            at: now,
+        });
+        Placement::HandOver {
+            worker,
+            connection,
+            endpoint,
+        }
+    }
+
     fn take(&mut self, connection: Token) -> Option<Sent> {
         let position = self
             .in_flight
@@ -403,16 +417,7 @@ impl Dispatcher {
                     out.push(Placement::Release { connection });
                     continue;
                 };
-                load.in_flight.push_back(Sent {
-                    connection,
-                    endpoint,
-                    at: now,
-                });
-                out.push(Placement::HandOver {
-                    worker,
-                    connection,
-                    endpoint,
-                });
+                out.push(load.give(now, worker, connection, endpoint));
             }
         }
     }
@@ -554,16 +559,7 @@ impl Dispatcher {
             else {
                 return;
             };
-            load.in_flight.push_back(Sent {
-                connection,
-                endpoint,
-                at: now,
-            });
-            out.push(Placement::HandOver {
-                worker,
-                connection,
-                endpoint,
-            });
+            out.push(load.give(now, worker, connection, endpoint));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A simulated driver: processes that boot, listen, answer and die by a script, in virtual time.
 
 use everup_core::app::{Action, App, Config, Input, Notice, Outcome};
-use everup_core::dispatch::Look;
+use everup_core::dispatch::{Look, Placement};
 use everup_core::endpoint::{BindRequest, Bound};
 use everup_core::exit::ExitStatus;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
@@ -99,7 +99,7 @@ impl Sim {
 
     fn act(&mut self, action: Action) {
         assert!(
-            self.outcome.is_none() || matches!(action, Action::Release { .. }),
+            self.outcome.is_none() || matches!(action, Action::Place(Placement::Release { .. })),
             "after the end: {action:?}"
         );
         match action {
@@ -125,18 +125,18 @@ impl Sim {
             Action::Unbind { endpoint } => {
                 assert!(self.sockets.remove(&endpoint).is_some());
             }
-            Action::HandOver {
+            Action::Place(Placement::HandOver {
                 worker,
                 connection,
                 endpoint,
-            } => self.hand_over(worker, connection, endpoint),
-            Action::Release { connection } => {
+            }) => self.hand_over(worker, connection, endpoint),
+            Action::Place(Placement::Release { connection }) => {
                 assert!(self.held.remove(&connection), "{connection:?} released twice");
                 if !self.served.contains(&connection) {
                     self.reset.insert(connection);
                 }
             }
-            Action::Look { worker, connection } => {
+            Action::Place(Placement::Look { worker, connection }) => {
                 let untouched = self.untouched;
                 if untouched && !self.alive.contains_key(&worker) {
                     assert!(self.served.remove(&connection), "it was accepted");

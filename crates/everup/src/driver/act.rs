@@ -5,7 +5,7 @@ use crate::bind;
 use crate::poller::Key;
 use crate::sys;
 use everup_core::app::{Action, Input};
-use everup_core::dispatch::Look;
+use everup_core::dispatch::{Look, Placement};
 use everup_core::endpoint::{BindRequest, Bound, Endpoints};
 use everup_core::id::{EndpointId, WorkerId};
 use everup_core::wire::Session;
@@ -15,33 +15,7 @@ use std::os::fd::AsFd;
 impl Driver {
     pub(super) fn act(&mut self, action: Action) {
         match action {
-            Action::HandOver {
-                worker,
-                connection,
-                endpoint,
-            } => {
-                let channel = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut());
-                if let (Some(listener), Some(channel)) = (self.listeners.get(&endpoint), channel) {
-                    channel.session.hand_over(connection, &listener.key);
-                    self.talkative.push(worker);
-                }
-            }
-            Action::Release { connection } => drop(self.descriptors.connections.remove(&connection)),
-            Action::Look { worker, connection } => {
-                let look = Look {
-                    untouched: self
-                        .descriptors
-                        .connections
-                        .get(&connection)
-                        .is_some_and(sys::tcp::untouched),
-                    asleep: self.workers.get(&worker).is_some_and(|io| io.process.asleep()),
-                };
-                self.feed(Input::Looked {
-                    worker,
-                    connection,
-                    look,
-                });
-            }
+            Action::Place(placement) => self.place(placement),
             Action::Spawn { worker, slot } => self.spawn(worker, slot),
             Action::Bind { endpoint, request } => {
                 let result = self.bind(endpoint, &request).map_err(Errno::raw_os_error);
@@ -62,6 +36,35 @@ impl Driver {
             Action::Kill { worker } => self.doomed.push(worker),
             Action::Notice(notice) => self.reporter.notice(notice),
             Action::Finish(outcome) => self.outcome = Some(outcome),
+        }
+    }
+
+    fn place(&mut self, placement: Placement) {
+        match placement {
+            Placement::HandOver {
+                worker,
+                connection,
+                endpoint,
+            } => {
+                let channel = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut());
+                if let (Some(listener), Some(channel)) = (self.listeners.get(&endpoint), channel) {
+                    channel.session.hand_over(connection, &listener.key);
+                    self.talkative.push(worker);
+                }
+            }
+            Placement::Release { connection } => drop(self.descriptors.connections.remove(&connection)),
+            Placement::Look { worker, connection } => {
+                let kept = self.descriptors.connections.get(&connection);
+                let look = Look {
+                    untouched: kept.is_some_and(sys::tcp::untouched),
+                    asleep: self.workers.get(&worker).is_some_and(|io| io.process.asleep()),
+                };
+                self.feed(Input::Looked {
+                    worker,
+                    connection,
+                    look,
+                });
+            }
         }
     }
 
