@@ -24,7 +24,7 @@
 //! kernel's queue; a worker that refuses or is out of descriptors is asked again after a growing pause, so that
 //! nobody spins and nobody is starved for ever.
 //!
-//! Turns: under strict rotation a full worker is waited for in its turn, for at most `PATIENCE`.
+//! Turns: under strict rotation the others do not get far ahead of a worker that is full, for at most `PATIENCE`.
 //!
 //! Pipelining: a worker may hold several unanswered connections while its answers come quickly. Its *window*
 //! grows by one with each answer within `QUICK` and halves with each one slower than `SLOW`.

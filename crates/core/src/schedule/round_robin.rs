@@ -1,13 +1,16 @@
 //! Strict rotation, by counting turns.
 //!
-//! The worker with the fewest turns is next, ties by age: 1, 2, 3, 1, 2, 3. One that has no room in its turn is waited
-//! for as long as it is a candidate, which is a moment; after that the others go on, and it catches up later, by at
-//! most [`CATCH_UP`] turns, so that one that was stuck for long is not flooded when it comes back.
+//! The worker with the fewest turns is next, ties by age: 1, 2, 3, 1, 2, 3. One that has no room in its turn gets it
+//! later. The others do not get ahead of it by more than [`AHEAD`] turns for as long as it is a candidate, which is a
+//! moment; after that they go on, and it catches up by at most [`CATCH_UP`] turns, so that one that was stuck for long
+//! is not flooded when it comes back.
 
 use super::Candidate;
 use crate::id::WorkerId;
 use std::collections::BTreeMap;
 
+/// How many turns others may take before one is waited for.
+const AHEAD: u64 = 16;
 /// How many missed turns are made up for.
 const CATCH_UP: u64 = 64;
 
@@ -26,10 +29,16 @@ impl RoundRobin {
             Some(&had) => had.max(oldest_credit),
             None => self.most.saturating_sub(1),
         };
-        let next = candidates
-            .map(|c| (turns_of(&self.turns, c.worker), c.worker, c.room))
-            .min()?;
-        let (turns, worker, true) = next else { return None };
+        let (mut next, mut full) = (None, None);
+        for candidate in candidates {
+            let best = if candidate.room { &mut next } else { &mut full };
+            let turn = (turns_of(&self.turns, candidate.worker), candidate.worker);
+            *best = Some(best.map_or(turn, |other: (u64, WorkerId)| other.min(turn)));
+        }
+        if full.is_some_and(|(turns, _)| turns + AHEAD <= self.most) {
+            return None;
+        }
+        let (turns, worker) = next?;
         self.turns.insert(worker, turns + 1);
         self.most = self.most.max(turns + 1);
         Some(worker)
@@ -94,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_turn_it_is_is_waited_for() {
+    fn one_that_is_far_behind_is_waited_for() {
         let mut policy = RoundRobin::default();
         let mut pick = |room_of_one: bool| {
             let candidates = [(1, room_of_one), (2, true)];
@@ -105,10 +114,12 @@ mod tests {
             });
             policy.pick(candidates).map(|worker| worker.0)
         };
-        assert_eq!(
-            [pick(true), pick(false), pick(false), pick(true)],
-            [Some(1), Some(2), None, Some(1)]
-        );
+        assert_eq!(pick(true), Some(1));
+        for _ in 0..=AHEAD {
+            assert_eq!(pick(false), Some(2));
+        }
+        assert_eq!(pick(false), None);
+        assert_eq!(pick(true), Some(1));
     }
 
     #[test]
