@@ -10,7 +10,7 @@ use crate::id::WorkerId;
 use std::collections::BTreeMap;
 
 /// How many turns others may take before one is waited for.
-const AHEAD: u64 = 16;
+const AHEAD: u64 = 3;
 /// How many missed turns are made up for.
 const CATCH_UP: u64 = 64;
 
