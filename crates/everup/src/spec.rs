@@ -53,7 +53,8 @@ pub struct Spec {
     /// The variable that holds a worker's slot number.
     pub instance_var: OsString,
     /// Reap orphans that are given to this process (as PID 1, or as sub-reaper). Only for a process whose
-    /// children are all ours: another part of the program that waits for its own children would be robbed.
+    /// children are all ours: another part of the program that waits for its own children would be robbed. So would a
+    /// second cluster: at most one of a process may have this.
     pub init: bool,
 }
 
