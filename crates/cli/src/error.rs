@@ -8,6 +8,7 @@ use crate::listen::ListenError;
 use crate::pid_file::PidFileError;
 use crate::port_owner::{self, Owner};
 use crate::resolve::ResolveError;
+use crate::size::SizeError;
 use crate::words::WordsError;
 use everup::ExitStatus;
 use std::fmt::Write;
@@ -27,6 +28,8 @@ pub(crate) enum CliError {
     },
     #[error("--shutdown-with-message needs a Node app, and {program} is none")]
     NeedsChannel { program: String },
+    #[error("--spare needs workers to which everup hands connections: a Node app, and not --policy shared")]
+    SpareNeedsHandOver,
     #[error("could not find out the current directory")]
     Here { source: io::Error },
     #[error("could not use {} as the working directory", path.display())]
@@ -51,6 +54,12 @@ pub(crate) enum CliError {
         end: End,
         bind: Option<BindFailure>,
     },
+    #[error("{app} is done, but {failures} of its workers failed; the last one ended with {status}")]
+    Done {
+        app: String,
+        failures: u32,
+        status: ExitStatus,
+    },
     #[error("the cluster ended without saying how")]
     NoOutcome,
 }
@@ -68,6 +77,16 @@ pub(crate) enum ValueError {
     Words(#[from] WordsError),
     #[error("not a signal")]
     Signal,
+    #[error(transparent)]
+    Size(#[from] SizeError),
+    #[error("not a whole number above 0")]
+    Positive,
+    #[error("not a whole number up to {most}")]
+    Count { most: u32 },
+    #[error("not an exit code: they go from 0 to 255")]
+    ExitCode,
+    #[error("not a percentage up to 100")]
+    Percent,
     #[error("no `=` in it")]
     EnvWithoutEquals { value: String },
     #[error("not the name of a variable")]
@@ -138,13 +157,13 @@ fn ending(end: &End) -> String {
 impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Value { .. } | Self::NeedsChannel { .. } => Exit::Usage,
+            Self::Value { .. } | Self::NeedsChannel { .. } | Self::SpareNeedsHandOver => Exit::Usage,
             Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
             Self::PidFile(_) => Exit::Input,
             Self::Bind { .. } => Exit::Bind,
-            Self::Failed { .. } => Exit::Failed,
+            Self::Failed { .. } | Self::Done { .. } => Exit::Failed,
             Self::System { .. } | Self::NoOutcome => Exit::Unexpected,
         }
     }
@@ -154,6 +173,9 @@ impl CliError {
         match self {
             Self::Value { source, .. } => source.hint(),
             Self::NeedsChannel { .. } => Some("use --kill-signal".into()),
+            Self::SpareNeedsHandOver => {
+                Some("a worker that accepts by itself cannot stand by: start one more with -i".into())
+            }
             Self::Here { source } if source.kind() == io::ErrorKind::NotFound => {
                 Some("it has been deleted: go to another one, or give --cwd with an absolute path".into())
             }
@@ -179,6 +201,9 @@ impl CliError {
                 end: End::NotStarted(_),
                 ..
             } => None,
+            Self::Done { .. } => {
+                Some("their last lines are above; by --restart they are not started again".into())
+            }
             Self::Failed { .. } => Some("what the workers wrote before they died is above".into()),
             Self::Here { .. } | Self::Cwd { .. } | Self::System { .. } | Self::NoOutcome => None,
         }
@@ -213,7 +238,9 @@ impl ValueError {
             Self::VariableName => "a name has letters, digits and `_`, and no digit first".into(),
             Self::OurVariable => "choose another name, such as NODE_APP_INSTANCE".into(),
             Self::EmptyInterpreter => "give a path, the name of a program in PATH, or `none`".into(),
-            Self::Name => return None,
+            Self::Size(_) => SizeError::HINT.into(),
+            Self::Percent => "write a number of workers, or a share of them: 1, 50%".into(),
+            Self::Name | Self::Positive | Self::Count { .. } | Self::ExitCode => return None,
         })
     }
 }

@@ -11,12 +11,14 @@ mod events;
 mod exit;
 mod listen;
 mod notes;
+mod operate;
 mod output;
 mod pid_file;
 mod plan;
 mod port_owner;
 mod resolve;
 mod signals;
+mod size;
 mod words;
 
 use anyhow::Context;

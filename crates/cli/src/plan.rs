@@ -2,6 +2,7 @@
 //! started. Parse, don't validate: a [`Plan`] holds no text that still has to be understood.
 
 mod doubts;
+mod supervision;
 
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
 use crate::cpus::{self, Cpus};
@@ -16,6 +17,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use supervision::Supervision;
 
 type Variables = Vec<(OsString, OsString)>;
 
@@ -25,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) spec: Spec,
     pub(crate) cpus: Cpus,
     pub(crate) pid_file: Option<PidFile>,
+    /// Where the variables come from, for a reload.
+    pub(crate) env: EnvSource,
     /// What the user should know before it starts.
     pub(crate) notices: Vec<String>,
 }
@@ -34,6 +38,7 @@ impl Plan {
     pub(crate) fn parse(args: RunArgs) -> Result<Self, CliError> {
         let cpus = Cpus::detect();
         let values = Values::parse(&args, cpus)?;
+        let supervision = Supervision::parse(&args.supervision, values.workers)?;
         let here = here(std::env::current_dir(), args.cwd.as_deref())?;
         let cwd = args
             .cwd
@@ -66,9 +71,14 @@ impl Plan {
         spec.name = values.name.unwrap_or(program.name);
         spec.args = program.args;
         spec.cwd = program.cwd.or(cwd);
-        let given = variables.clone();
-        let variables = with_directory(variables, spec.cwd.as_deref());
-        spec.env = environment(program.env_defaults, variables, program.env);
+        let env = EnvSource {
+            files: absolute(&args.env_file)?,
+            pairs: args.env,
+            cwd: spec.cwd.clone(),
+            defaults: program.env_defaults,
+            own: program.env,
+        };
+        spec.env = env.with(variables.clone());
         spec.workers = values.workers;
         spec.policy = policy(args.policy);
         spec.channel = if program.channel {
@@ -80,18 +90,49 @@ impl Plan {
         spec.stop = StopPlan {
             ask,
             kill_timeout: values.kill_timeout,
+            ..StopPlan::default()
         };
         spec.listen_timeout = values.listen_timeout.filter(|limit| !limit.is_zero());
         spec.instance_var = args.instance_var.into();
         spec.init = true;
-        notices.extend(overruled(&given, &spec));
+        supervision.apply(&mut spec)?;
+        notices.extend(overruled(&variables, &spec));
         Ok(Self {
             spec,
             cpus,
             pid_file,
+            env,
             notices,
         })
     }
+}
+
+/// Where the workers' variables come from.
+#[derive(Debug)]
+pub(crate) struct EnvSource {
+    files: Vec<PathBuf>,
+    pairs: Vec<OsString>,
+    cwd: Option<PathBuf>,
+    defaults: Variables,
+    own: Variables,
+}
+
+impl EnvSource {
+    /// The variables as the files and options say now.
+    pub(crate) fn read(&self) -> Result<Variables, CliError> {
+        Ok(self.with(variables(&self.files, &self.pairs)?))
+    }
+
+    fn with(&self, variables: Variables) -> Variables {
+        let variables = with_directory(variables, self.cwd.as_deref());
+        environment(self.defaults.clone(), variables, self.own.clone())
+    }
+}
+
+/// As they are meant now: for later, when we may be elsewhere.
+fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let absolute = |file: &PathBuf| std::path::absolute(file).map_err(|source| CliError::Here { source });
+    files.iter().map(absolute).collect()
 }
 
 /// The options that mean something without a look at the system.

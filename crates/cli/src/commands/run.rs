@@ -4,6 +4,7 @@ use crate::args::RunArgs;
 use crate::error::CliError;
 use crate::events::{Reporter, Start};
 use crate::exit::Exit;
+use crate::operate::Operator;
 use crate::output::{Console, Prefixed};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::plan::Plan;
@@ -11,7 +12,7 @@ use crate::signals::{self, Alarm};
 use crate::{notes, port_owner};
 use anyhow::Context;
 use everup::signals::Signals;
-use everup::{Cluster, Event, Events, Outcome, Output, StartError};
+use everup::{Cluster, Event, Events, ExitStatus, Outcome, Output, StartError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Shared = Arc<Mutex<Reporter>>;
@@ -77,6 +78,7 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         mut spec,
         cpus,
         pid_file,
+        env,
         notices,
     } = plan;
     {
@@ -88,21 +90,26 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
     spec.output = output;
     let (cluster, events) = Cluster::start(spec).map_err(start_error)?;
     let cluster = Arc::new(cluster);
-    signals::watch(alarm, Arc::downgrade(&cluster), Arc::clone(reporter)).map_err(|source| {
-        CliError::System {
-            what: "start a thread for signals".into(),
-            source,
-        }
+    let operator = Operator::new(&cluster, env);
+    signals::watch(alarm, operator, Arc::clone(reporter)).map_err(|source| CliError::System {
+        what: "start a thread for signals".into(),
+        source,
     })?;
     let ended = follow(&cluster, events, pid_file, reporter);
     // The engine and the reader of the workers' output have written everything when this returns.
-    let joined = Arc::into_inner(cluster).map(Cluster::join);
+    let joined = last(cluster).map(Cluster::join);
     match ended.outcome.or(joined) {
         _ if ended.lost_pid_file.is_some() => ended
             .lost_pid_file
             .map_or(Ok(Exit::Unexpected), |error| Err(error.into())),
         Some(Outcome::Stopped) => Ok(Exit::Ok),
         Some(Outcome::Killed { .. }) => Ok(Exit::Killed),
+        Some(Outcome::Done { failures: 0, .. }) => Ok(Exit::Ok),
+        Some(Outcome::Done { failures, status }) => Err(CliError::Done {
+            app,
+            failures,
+            status: status.unwrap_or(ExitStatus::Unknown),
+        }),
         Some(Outcome::Failed { status }) => {
             let reporter = lock(reporter);
             Err(CliError::Failed {
@@ -113,6 +120,18 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         }
         _ => Err(CliError::NoOutcome),
     }
+}
+
+/// Whoever else has the cluster at this moment (a signal, a control connection) is about to let go of it.
+fn last(mut cluster: Arc<Cluster>) -> Option<Cluster> {
+    for _ in 0..1000 {
+        match Arc::try_unwrap(cluster) {
+            Ok(cluster) => return Some(cluster),
+            Err(shared) => cluster = shared,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    None
 }
 
 /// How the events ended.
