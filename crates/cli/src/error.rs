@@ -8,6 +8,8 @@ use crate::listen::ListenError;
 use crate::pid_file::PidFileError;
 use crate::port_owner::{self, Owner};
 use crate::resolve::ResolveError;
+use crate::triggers::cron::{CronError, ZoneError};
+use crate::triggers::watch::{GlobError, WatchError};
 use crate::words::WordsError;
 use everup::ExitStatus;
 use std::fmt::Write;
@@ -37,6 +39,8 @@ pub(crate) enum CliError {
     Resolve(#[from] ResolveError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     #[error("could not listen on {address}")]
     Bind {
         address: String,
@@ -66,6 +70,12 @@ pub(crate) enum ValueError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Words(#[from] WordsError),
+    #[error(transparent)]
+    Cron(#[from] CronError),
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
+    #[error(transparent)]
+    Glob(#[from] GlobError),
     #[error("not a signal")]
     Signal,
     #[error("no `=` in it")]
@@ -142,7 +152,7 @@ impl CliError {
             Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
-            Self::PidFile(_) => Exit::Input,
+            Self::PidFile(_) | Self::Watch(_) => Exit::Input,
             Self::Bind { .. } => Exit::Bind,
             Self::Failed { .. } => Exit::Failed,
             Self::System { .. } | Self::NoOutcome => Exit::Unexpected,
@@ -160,6 +170,7 @@ impl CliError {
             Self::EnvFile(error) => error.hint().map(Into::into),
             Self::Resolve(error) => error.hint(),
             Self::PidFile(error) => error.hint(),
+            Self::Watch(error) => error.hint(),
             Self::Bind {
                 address,
                 owner,
@@ -205,6 +216,9 @@ impl ValueError {
             Self::Duration(_) => DurationError::HINT.into(),
             Self::Listen(error) => error.hint(),
             Self::Words(_) => WordsError::HINT.into(),
+            Self::Cron(_) => CronError::HINT.into(),
+            Self::Zone(error) => error.hint().into(),
+            Self::Glob(_) => GlobError::HINT.into(),
             Self::Signal => "write a name or a number: TERM, SIGINT, 10".into(),
             Self::EnvWithoutEquals { value } if value == "production" || value == "development" => {
                 format!("write --env NODE_ENV={value}")

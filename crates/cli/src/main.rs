@@ -17,6 +17,11 @@ mod plan;
 mod port_owner;
 mod resolve;
 mod signals;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the cluster has no reload yet: to be wired in `run`")
+)]
+mod triggers;
 mod words;
 
 use anyhow::Context;
@@ -77,7 +82,13 @@ fn advise(answer: &mut clap::Error) {
         return;
     };
     if answer.kind() == ErrorKind::UnknownArgument && !word.starts_with('-') {
-        let tip = format!("arguments of the app go after `--`, or into one string: \"SCRIPT {word}\"");
+        let watched = std::env::args_os().any(|arg| arg == "--watch");
+        let tip = match watched {
+            true => {
+                format!("paths to watch go behind `=`: --watch={word}; arguments of the app go after `--`")
+            }
+            false => format!("arguments of the app go after `--`, or into one string: \"SCRIPT {word}\""),
+        };
         answer.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
 }

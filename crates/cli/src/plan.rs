@@ -2,6 +2,7 @@
 //! started. Parse, don't validate: a [`Plan`] holds no text that still has to be understood.
 
 mod doubts;
+pub(crate) mod triggers;
 
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
 use crate::cpus::{self, Cpus};
@@ -16,6 +17,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use triggers::{TriggerValues, Triggers};
 
 type Variables = Vec<(OsString, OsString)>;
 
@@ -25,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) spec: Spec,
     pub(crate) cpus: Cpus,
     pub(crate) pid_file: Option<PidFile>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "to be wired in `run`"))]
+    pub(crate) triggers: Triggers,
     /// What the user should know before it starts.
     pub(crate) notices: Vec<String>,
 }
@@ -48,7 +52,7 @@ impl Plan {
             node_args: values.node_args,
             listens: !values.listen.is_empty(),
             search: search(cwd.clone().unwrap_or_else(|| here.clone()), &variables),
-            here,
+            here: here.clone(),
         })?;
         let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
@@ -85,10 +89,17 @@ impl Plan {
         spec.instance_var = args.instance_var.into();
         spec.init = true;
         notices.extend(overruled(&given, &spec));
+        let triggers = values.triggers.plan(
+            &args.triggers,
+            spec.cwd.as_deref().unwrap_or(&here),
+            &spec.args,
+            args.pid_file.as_slice(),
+        )?;
         Ok(Self {
             spec,
             cpus,
             pid_file,
+            triggers,
             notices,
         })
     }
@@ -103,6 +114,7 @@ struct Values {
     listen: Vec<Listen>,
     name: Option<String>,
     node_args: Vec<String>,
+    triggers: TriggerValues,
 }
 
 impl Values {
@@ -124,6 +136,7 @@ impl Values {
             listen: addresses(&args.listen)?,
             name: optional("--name", args.name.as_deref(), app_name)?,
             node_args: node_args(&args.node_args)?,
+            triggers: Triggers::parse(&args.triggers)?,
         })
     }
 }

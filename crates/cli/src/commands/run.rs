@@ -77,6 +77,8 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         mut spec,
         cpus,
         pid_file,
+        // To be started when the cluster can reload.
+        triggers: _,
         notices,
     } = plan;
     {
