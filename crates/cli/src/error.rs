@@ -9,6 +9,8 @@ use crate::pid_file::PidFileError;
 use crate::port_owner::{self, Owner};
 use crate::resolve::ResolveError;
 use crate::size::SizeError;
+use crate::triggers::cron::{CronError, ZoneError};
+use crate::triggers::watch::{GlobError, WatchError};
 use crate::words::WordsError;
 use everup::ExitStatus;
 use std::fmt::Write;
@@ -40,6 +42,8 @@ pub(crate) enum CliError {
     Resolve(#[from] ResolveError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     #[error("could not listen on {address}")]
     Bind {
         address: String,
@@ -75,6 +79,12 @@ pub(crate) enum ValueError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Words(#[from] WordsError),
+    #[error(transparent)]
+    Cron(#[from] CronError),
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
+    #[error(transparent)]
+    Glob(#[from] GlobError),
     #[error("not a signal")]
     Signal,
     #[error(transparent)]
@@ -161,7 +171,7 @@ impl CliError {
             Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
-            Self::PidFile(_) => Exit::Input,
+            Self::PidFile(_) | Self::Watch(_) => Exit::Input,
             Self::Bind { .. } => Exit::Bind,
             Self::Failed { .. } | Self::Done { .. } => Exit::Failed,
             Self::System { .. } | Self::NoOutcome => Exit::Unexpected,
@@ -182,6 +192,7 @@ impl CliError {
             Self::EnvFile(error) => error.hint().map(Into::into),
             Self::Resolve(error) => error.hint(),
             Self::PidFile(error) => error.hint(),
+            Self::Watch(error) => error.hint(),
             Self::Bind {
                 address,
                 owner,
@@ -230,6 +241,9 @@ impl ValueError {
             Self::Duration(_) => DurationError::HINT.into(),
             Self::Listen(error) => error.hint(),
             Self::Words(_) => WordsError::HINT.into(),
+            Self::Cron(_) => CronError::HINT.into(),
+            Self::Zone(error) => error.hint().into(),
+            Self::Glob(_) => GlobError::HINT.into(),
             Self::Signal => "write a name or a number: TERM, SIGINT, 10".into(),
             Self::EnvWithoutEquals { value } if value == "production" || value == "development" => {
                 format!("write --env NODE_ENV={value}")

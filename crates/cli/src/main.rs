@@ -19,6 +19,7 @@ mod port_owner;
 mod resolve;
 mod signals;
 mod size;
+mod triggers;
 mod words;
 
 use anyhow::Context;
@@ -79,7 +80,13 @@ fn advise(answer: &mut clap::Error) {
         return;
     };
     if answer.kind() == ErrorKind::UnknownArgument && !word.starts_with('-') {
-        let tip = format!("arguments of the app go after `--`, or into one string: \"SCRIPT {word}\"");
+        let watched = std::env::args_os().any(|arg| arg == "--watch");
+        let tip = match watched {
+            true => {
+                format!("paths to watch go behind `=`: --watch={word}; arguments of the app go after `--`")
+            }
+            false => format!("arguments of the app go after `--`, or into one string: \"SCRIPT {word}\""),
+        };
         answer.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
 }

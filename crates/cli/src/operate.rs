@@ -6,6 +6,7 @@
 use crate::cpus::MAX_WORKERS;
 use crate::error::CliError;
 use crate::plan::EnvSource;
+use crate::triggers::Trigger;
 use everup::{Cause, Cluster, Reload, Reloading, Rollout};
 use std::sync::{Arc, Weak};
 
@@ -51,6 +52,20 @@ impl Operator {
             env: Some(env),
         };
         self.cluster()?.reload(reload).ok_or(Refusal::Stopping)
+    }
+
+    /// A trigger: a reload is waited for, so that what changes meanwhile makes one more, and not many.
+    pub(crate) fn fire(&self, trigger: &Trigger) -> Result<(), Refusal> {
+        let cause = match trigger {
+            Trigger::Cron { .. } => Cause::Cron,
+            Trigger::Watch { .. } => Cause::Watch,
+            Trigger::Schedule => {
+                self.cluster()?.launch();
+                return Ok(());
+            }
+        };
+        self.reload(cause, None)?.wait_rolled();
+        Ok(())
     }
 
     /// Another number of workers; gives the old one and the new one.

@@ -3,6 +3,7 @@
 
 mod doubts;
 mod supervision;
+pub(crate) mod triggers;
 
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
 use crate::cpus::{self, Cpus};
@@ -18,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use supervision::Supervision;
+use triggers::{TriggerValues, Triggers};
 
 type Variables = Vec<(OsString, OsString)>;
 
@@ -29,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) pid_file: Option<PidFile>,
     /// Where the variables come from, for a reload.
     pub(crate) env: EnvSource,
+    /// What reloads the app, or runs it, beside operators.
+    pub(crate) triggers: Triggers,
     /// What the user should know before it starts.
     pub(crate) notices: Vec<String>,
 }
@@ -53,7 +57,7 @@ impl Plan {
             node_args: values.node_args,
             listens: !values.listen.is_empty(),
             search: search(cwd.clone().unwrap_or_else(|| here.clone()), &variables),
-            here,
+            here: here.clone(),
         })?;
         let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
@@ -97,11 +101,22 @@ impl Plan {
         spec.init = true;
         supervision.apply(&mut spec)?;
         notices.extend(overruled(&variables, &spec));
+        let triggers = values.triggers.plan(
+            &args.triggers,
+            spec.cwd.as_deref().unwrap_or(&here),
+            &spec.args,
+            args.pid_file.as_slice(),
+        )?;
+        if triggers.schedule.is_some() {
+            spec.job = true;
+            spec.ends_when_done = false;
+        }
         Ok(Self {
             spec,
             cpus,
             pid_file,
             env,
+            triggers,
             notices,
         })
     }
@@ -144,6 +159,7 @@ struct Values {
     listen: Vec<Listen>,
     name: Option<String>,
     node_args: Vec<String>,
+    triggers: TriggerValues,
 }
 
 impl Values {
@@ -165,6 +181,7 @@ impl Values {
             listen: addresses(&args.listen)?,
             name: optional("--name", args.name.as_deref(), app_name)?,
             node_args: node_args(&args.node_args)?,
+            triggers: Triggers::parse(&args.triggers)?,
         })
     }
 }

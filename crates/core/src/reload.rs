@@ -219,6 +219,7 @@ pub struct Reload {
     changes: Vec<Change>,
     moved: u64,
     lost: Option<u64>,
+    told: Option<(Phase, u32, u32)>,
 }
 
 impl Reload {
@@ -237,6 +238,7 @@ impl Reload {
             changes: Vec::new(),
             moved: 0,
             lost: Some(0),
+            told: None,
         }
     }
 
@@ -262,6 +264,17 @@ impl Reload {
     #[must_use]
     pub fn begun(&self) -> Time {
         self.begun
+    }
+
+    /// The progress, if it is another one than the last time.
+    pub fn news(&mut self) -> Option<(Phase, u32, u32)> {
+        let (done, total) = self.progress();
+        let now = Some((self.phase, done, total));
+        if self.told == now {
+            return None;
+        }
+        self.told = now;
+        now
     }
 
     /// How long its workers may take until they are ready.
@@ -525,6 +538,7 @@ impl Reload {
                 let busy = |step: &Step| matches!(step, Step::Started { .. } | Step::Watched { .. });
                 if self.steps.is_empty() {
                     self.phase = Phase::Draining;
+                    out.push(Move::Progress);
                 } else if self.rollout.canary.is_zero() {
                     self.phase = Phase::Rolling;
                     self.next(out);
@@ -537,6 +551,7 @@ impl Reload {
                 self.begin(all, out);
                 if self.steps.values().all(|step| *step == Step::Swapped) {
                     self.phase = Phase::Draining;
+                    out.push(Move::Progress);
                 }
             }
             Phase::RollingBack => {

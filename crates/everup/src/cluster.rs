@@ -118,6 +118,11 @@ impl Reloading {
         self.queued
     }
 
+    /// Waits until it has replaced all that it will; old workers may still be draining.
+    pub fn wait_rolled(&self) {
+        self.history.await_rolled(self.generation);
+    }
+
     /// Waits for its receipt, which is there when the old workers have ended (or when the next reload begins).
     /// `None` at the limit, or when the cluster has ended without.
     #[must_use]

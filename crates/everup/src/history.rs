@@ -6,7 +6,7 @@
 use crate::event::{Event, ExitReason};
 use everup_core::exit::ExitStatus;
 use everup_core::id::{Slot, WorkerId};
-use everup_core::reload::Receipt;
+use everup_core::reload::{Phase, Receipt};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -82,6 +82,8 @@ struct Kept {
     /// Whether the workers' lines come to us.
     lines: bool,
     ended: bool,
+    /// The last generation whose reload has done all it will but for the draining.
+    rolled: u32,
 }
 
 impl History {
@@ -130,7 +132,16 @@ impl History {
                 last_lines: None,
             }),
             Event::Respawn { slot, delay, .. } => kept.followed(*slot, Sequel::Restarted { delay: *delay }),
+            Event::Reloading {
+                generation,
+                phase: Phase::Draining,
+                ..
+            } => {
+                kept.rolled = *generation;
+                self.news.notify_all();
+            }
             Event::Reloaded(receipt) => {
+                kept.rolled = receipt.generation;
                 kept.receipts.push_back((**receipt).clone());
                 if kept.receipts.len() > RECEIPTS {
                     kept.receipts.pop_front();
@@ -185,15 +196,25 @@ impl History {
 
     /// Waits for the receipt of this generation's reload; `None` at the limit, or when the cluster ended without.
     pub(crate) fn await_receipt(&self, generation: u32, limit: Option<Duration>) -> Option<Receipt> {
+        let find = |kept: &Kept| {
+            let mut receipts = kept.receipts.iter();
+            receipts.find(|receipt| receipt.generation == generation).cloned()
+        };
+        self.await_news(limit, find)
+    }
+
+    /// Waits until a reload has replaced all it will; its old workers may still be draining.
+    pub(crate) fn await_rolled(&self, generation: u32) {
+        self.await_news(None, |kept| (kept.rolled >= generation).then_some(()));
+    }
+
+    fn await_news<T>(&self, limit: Option<Duration>, look: impl Fn(&Kept) -> Option<T>) -> Option<T> {
         let end = limit.map(|limit| Instant::now() + limit);
         let mut kept = self.lock();
         loop {
-            let found = kept
-                .receipts
-                .iter()
-                .find(|receipt| receipt.generation == generation);
+            let found = look(&kept);
             if found.is_some() || kept.ended {
-                return found.cloned();
+                return found;
             }
             let left = match end {
                 None => Duration::from_secs(3600),

@@ -9,10 +9,11 @@ use crate::output::{Console, Prefixed};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::plan::Plan;
 use crate::signals::{self, Alarm};
+use crate::triggers::{Calls, Running, Sources, Trigger};
 use crate::{notes, port_owner};
 use anyhow::Context;
 use everup::signals::Signals;
-use everup::{Cluster, Event, Events, ExitStatus, Outcome, Output, StartError};
+use everup::{Cluster, Event, Events, ExitStatus, Outcome, Output, Phase, StartError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Shared = Arc<Mutex<Reporter>>;
@@ -79,6 +80,7 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         cpus,
         pid_file,
         env,
+        triggers,
         notices,
     } = plan;
     {
@@ -88,14 +90,18 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
     }
     let (app, limit) = (spec.name.clone(), spec.listen_timeout);
     spec.output = output;
+    // Before the first worker: what changes from now on counts.
+    let sources = Sources::open(triggers)?;
     let (cluster, events) = Cluster::start(spec).map_err(start_error)?;
     let cluster = Arc::new(cluster);
     let operator = Operator::new(&cluster, env);
-    signals::watch(alarm, operator, Arc::clone(reporter)).map_err(|source| CliError::System {
+    signals::watch(alarm, operator.clone(), Arc::clone(reporter)).map_err(|source| CliError::System {
         what: "start a thread for signals".into(),
         source,
     })?;
-    let ended = follow(&cluster, events, pid_file, reporter);
+    let running = start_triggers(sources, &operator, reporter)?;
+    let ended = follow(&cluster, events, pid_file, &running, reporter);
+    running.stop();
     // The engine and the reader of the workers' output have written everything when this returns.
     let joined = last(cluster).map(Cluster::join);
     match ended.outcome.or(joined) {
@@ -122,6 +128,27 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
     }
 }
 
+/// Cron, schedule and file changes do what an operator would.
+fn start_triggers(sources: Sources, operator: &Operator, reporter: &Shared) -> Result<Running, CliError> {
+    let (operator, told) = (operator.clone(), Arc::clone(reporter));
+    let fire = {
+        let told = Arc::clone(&told);
+        move |trigger: Trigger| {
+            lock(&told).notice(&trigger.to_string());
+            if let Err(refusal) = operator.fire(&trigger) {
+                lock(&told).notice(&refusal.to_string());
+            }
+        }
+    };
+    let notice = move |text: String| lock(&told).notice(&text);
+    sources
+        .start(Calls { fire, notice })
+        .map_err(|source| CliError::System {
+            what: "start a thread for triggers".into(),
+            source,
+        })
+}
+
 /// Whoever else has the cluster at this moment (a signal, a control connection) is about to let go of it.
 fn last(mut cluster: Arc<Cluster>) -> Option<Cluster> {
     for _ in 0..1000 {
@@ -142,7 +169,13 @@ struct Ended {
 }
 
 /// Tells all events, and keeps the pid file.
-fn follow(cluster: &Cluster, mut events: Events, mut pid_file: Option<PidFile>, reporter: &Shared) -> Ended {
+fn follow(
+    cluster: &Cluster,
+    mut events: Events,
+    mut pid_file: Option<PidFile>,
+    triggers: &Running,
+    reporter: &Shared,
+) -> Ended {
     let mut ended = Ended {
         outcome: None,
         lost_pid_file: None,
@@ -165,8 +198,11 @@ fn follow(cluster: &Cluster, mut events: Events, mut pid_file: Option<PidFile>, 
                 }),
             }
         }
-        if let Event::Stopped { outcome } = event {
-            ended.outcome = Some(outcome);
+        match event {
+            Event::Stopped { outcome } => ended.outcome = Some(outcome),
+            Event::Reloading { phase, .. } if phase != Phase::Draining => triggers.pause(),
+            Event::Reloading { .. } | Event::Reloaded(_) => triggers.resume(),
+            _ => {}
         }
         lock(reporter).event(&event);
     }

@@ -173,12 +173,14 @@ impl App {
     }
 
     fn tell_progress(&mut self, out: &mut Vec<Action>) {
-        let Some(reload) = &self.reload else { return };
-        let (done, total) = reload.progress();
+        let Some(reload) = &mut self.reload else { return };
+        let Some((phase, done, total)) = reload.news() else {
+            return;
+        };
         out.push(Action::Notice(Notice::Reloading {
             generation: reload.generation(),
             cause: reload.cause(),
-            phase: reload.phase(),
+            phase,
             done,
             total,
         }));
