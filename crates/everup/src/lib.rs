@@ -10,10 +10,13 @@
 //! Nothing that is slow (a blocked terminal, a slow reader of events) runs in that thread.
 
 mod bind;
+mod cgroup;
 mod channel;
 pub mod cluster;
+mod confine;
 mod driver;
 pub mod event;
+pub mod limits;
 pub mod output;
 mod poller;
 mod process;
@@ -28,6 +31,7 @@ pub use everup_core::restart::RestartPolicy;
 pub use everup_core::schedule::Policy;
 pub use everup_core::wire::{HandleKind, Serialization};
 pub use everup_core::worker::State;
+pub use limits::Limits;
 pub use output::{Line, LineSink, Stream};
 pub use spec::{Ask, Channel, Listen, ListenAddress, Output, Spec, StopPlan};
 pub use sys::signals;

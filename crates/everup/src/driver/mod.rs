@@ -18,6 +18,7 @@ pub(crate) use report::{Reporter, reporter};
 
 use crate::bind::{self, BoundSocket};
 use crate::cluster::{Command, Fork, WorkerInfo};
+use crate::confine::Confiner;
 use crate::event::Outcome;
 use crate::output::{Relay, clear};
 use crate::poller::{Key, Poller, Ready};
@@ -52,6 +53,7 @@ const LAST_SWEEP: usize = 65_536;
 #[derive(Debug)]
 pub(crate) struct Driver {
     spec: Spec,
+    confiner: Confiner,
     app: App,
     started: Instant,
     now: Time,
@@ -126,6 +128,7 @@ impl Driver {
     /// When the system refuses epoll or the like.
     pub(crate) fn new(
         mut spec: Spec,
+        confiner: Confiner,
         passed: Vec<BoundSocket>,
         relay: Option<Relay>,
         commands: Receiver<Command>,
@@ -154,6 +157,7 @@ impl Driver {
         };
         Ok(Self {
             spec,
+            confiner,
             app: App::new(config),
             started: Instant::now(),
             now: Time::ZERO,
