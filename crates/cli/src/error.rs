@@ -4,12 +4,14 @@ use crate::cpus::InstancesError;
 use crate::duration::{DurationError, show};
 use crate::env_file::EnvFileError;
 use crate::exit::Exit;
+use crate::limits::LimitError;
 use crate::listen::ListenError;
 use crate::pid_file::PidFileError;
 use crate::port_owner::{self, Owner};
 use crate::resolve::ResolveError;
 use crate::words::WordsError;
 use everup::ExitStatus;
+use everup::limits::LimitsError;
 use std::fmt::Write;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -43,6 +45,8 @@ pub(crate) enum CliError {
         owner: Option<Owner>,
         source: io::Error,
     },
+    #[error("could not start workers with these limits")]
+    Limits { source: LimitsError },
     #[error("could not {what}")]
     System { what: String, source: io::Error },
     #[error("{app} failed: {}", ending(end))]
@@ -64,6 +68,8 @@ pub(crate) enum ValueError {
     Duration(#[from] DurationError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     #[error(transparent)]
     Words(#[from] WordsError),
     #[error("not a signal")]
@@ -139,6 +145,10 @@ impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Value { .. } | Self::NeedsChannel { .. } => Exit::Usage,
+            Self::Limits {
+                source: LimitsError::OutOfReach { .. },
+            } => Exit::Input,
+            Self::Limits { .. } => Exit::Usage,
             Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
@@ -160,6 +170,7 @@ impl CliError {
             Self::EnvFile(error) => error.hint().map(Into::into),
             Self::Resolve(error) => error.hint(),
             Self::PidFile(error) => error.hint(),
+            Self::Limits { source } => source.hint(),
             Self::Bind {
                 address,
                 owner,
@@ -204,6 +215,7 @@ impl ValueError {
             Self::Instances(error) => error.hint().into(),
             Self::Duration(_) => DurationError::HINT.into(),
             Self::Listen(error) => error.hint(),
+            Self::Limit(error) => return error.hint(),
             Self::Words(_) => WordsError::HINT.into(),
             Self::Signal => "write a name or a number: TERM, SIGINT, 10".into(),
             Self::EnvWithoutEquals { value } if value == "production" || value == "development" => {

@@ -8,9 +8,9 @@ use crate::cpus::{self, Cpus};
 use crate::error::{CliError, ValueError};
 use crate::pid_file::PidFile;
 use crate::resolve::{self, Interpreter, Program, Request, Search};
-use crate::{duration, env_file, listen, words};
+use crate::{duration, env_file, limits, listen, words};
 use doubts::{doubts, overruled};
-use everup::{Ask, Channel, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
+use everup::{Ask, Channel, Limits, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -41,6 +41,7 @@ impl Plan {
             .map(|path| directory(&here, path))
             .transpose()?;
         let variables = variables(&args.env_file, &args.env)?;
+        let script = cwd.as_ref().unwrap_or(&here).join(&args.script);
         let program = resolve::resolve(Request {
             script: args.script,
             args: args.args,
@@ -84,6 +85,10 @@ impl Plan {
         spec.listen_timeout = values.listen_timeout.filter(|limit| !limit.is_zero());
         spec.instance_var = args.instance_var.into();
         spec.init = true;
+        spec.limits = values.limits;
+        if spec.limits.identity.is_some() && spec.args.iter().any(|arg| *arg == script) {
+            spec.limits.readable.push(script);
+        }
         notices.extend(overruled(&given, &spec));
         Ok(Self {
             spec,
@@ -103,6 +108,7 @@ struct Values {
     listen: Vec<Listen>,
     name: Option<String>,
     node_args: Vec<String>,
+    limits: Limits,
 }
 
 impl Values {
@@ -124,12 +130,13 @@ impl Values {
             listen: addresses(&args.listen)?,
             name: optional("--name", args.name.as_deref(), app_name)?,
             node_args: node_args(&args.node_args)?,
+            limits: limits::parse(&args.limits)?,
         })
     }
 }
 
 /// Parses the value of an option; the error names both.
-fn value<T, E: Into<ValueError>>(
+pub(crate) fn value<T, E: Into<ValueError>>(
     option: &'static str,
     text: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
@@ -141,7 +148,7 @@ fn value<T, E: Into<ValueError>>(
     })
 }
 
-fn optional<T, E: Into<ValueError>>(
+pub(crate) fn optional<T, E: Into<ValueError>>(
     option: &'static str,
     text: Option<&str>,
     parse: impl FnOnce(&str) -> Result<T, E>,
