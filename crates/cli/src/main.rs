@@ -9,6 +9,7 @@ mod env_file;
 mod error;
 mod events;
 mod exit;
+mod limits;
 mod listen;
 mod notes;
 mod operate;

@@ -223,6 +223,7 @@ fn start_error(error: StartError) -> CliError {
                 source,
             }
         }
+        StartError::Limits(source) => CliError::Limits { source },
         StartError::System { what, source } => CliError::System {
             what: what.into(),
             source,
