@@ -14,9 +14,21 @@ mod channel;
 pub mod cluster;
 mod driver;
 pub mod event;
+pub mod health;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the driver takes it up with the supervision of issue 3")
+)]
+mod notify;
 pub mod output;
 mod poller;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the driver takes it up with the supervision of issue 3")
+)]
+mod probe;
 mod process;
+mod program;
 pub mod spec;
 mod sys;
 
@@ -28,6 +40,7 @@ pub use everup_core::restart::RestartPolicy;
 pub use everup_core::schedule::Policy;
 pub use everup_core::wire::{HandleKind, Serialization};
 pub use everup_core::worker::State;
+pub use health::{HealthSpec, ProbePlan, ReadySign};
 pub use output::{Line, LineSink, Stream};
 pub use spec::{Ask, Channel, Listen, ListenAddress, Output, Spec, StopPlan};
 pub use sys::signals;

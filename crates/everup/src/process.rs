@@ -138,7 +138,17 @@ pub(crate) fn kill_children() {
 
 /// Reaps every child of this process that is not in `known`.
 pub(crate) fn reap_strangers(known: &BTreeSet<u32>) {
-    for pid in own_children() {
+    reap_strangers_but(|| Some(known.clone()));
+}
+
+/// Reaps every child of this process that is not among those that `known` says *after* the children were listed: a
+/// child that another thread has started before is in its answer then. `None` reaps nothing.
+pub(crate) fn reap_strangers_but(known: impl FnOnce() -> Option<BTreeSet<u32>>) {
+    let children = own_children();
+    let Some(known) = known() else {
+        return;
+    };
+    for pid in children {
         if let (false, Ok(pid)) = (known.contains(&pid), as_pid(pid)) {
             waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
         }
@@ -226,7 +236,13 @@ fn ancestry(all: &[Seen]) -> BTreeSet<u32> {
     line
 }
 
-fn marked(pid: u32, mark: &str) -> bool {
+/// The parent of a process that is there, if only as a zombie.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    read_stat(OsStr::new(&pid.to_string())).map(|seen| seen.parent)
+}
+
+/// Whether a process was started by the worker with this mark, or by one of its descendants.
+pub(crate) fn marked(pid: u32, mark: &str) -> bool {
     let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else {
         return false;
     };
