@@ -1,5 +1,7 @@
 //! What may be written on the command line, by clap: raw values only. Their meaning is `plan`'s.
 
+pub(crate) mod health;
+
 use crate::exit::Exit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -155,6 +157,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", aliases = ["pid_file", "pid"])]
     #[arg(help_heading = LIFE, value_hint = clap::ValueHint::FilePath)]
     pub(crate) pid_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) health: health::HealthArgs,
 
     /// How events are written to standard error
     #[arg(long, value_enum, default_value = "human", help_heading = OUTPUT)]

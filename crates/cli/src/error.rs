@@ -6,6 +6,7 @@ use crate::env_file::EnvFileError;
 use crate::exit::Exit;
 use crate::listen::ListenError;
 use crate::pid_file::PidFileError;
+use crate::plan::health::HealthError;
 use crate::port_owner::{self, Owner};
 use crate::resolve::ResolveError;
 use crate::words::WordsError;
@@ -27,6 +28,10 @@ pub(crate) enum CliError {
     },
     #[error("--shutdown-with-message needs a Node app, and {program} is none")]
     NeedsChannel { program: String },
+    #[error("--ready {sign} needs Node's channel, and {program} has none")]
+    NeverReady { sign: &'static str, program: String },
+    #[error("{option} cannot reach one worker of {program} and no other: it shares no socket with everup")]
+    Unreachable { option: &'static str, program: String },
     #[error("could not find out the current directory")]
     Here { source: io::Error },
     #[error("could not use {} as the working directory", path.display())]
@@ -66,6 +71,8 @@ pub(crate) enum ValueError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Words(#[from] WordsError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
     #[error("not a signal")]
     Signal,
     #[error("no `=` in it")]
@@ -139,6 +146,7 @@ impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Value { .. } | Self::NeedsChannel { .. } => Exit::Usage,
+            Self::NeverReady { .. } | Self::Unreachable { .. } => Exit::Usage,
             Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
@@ -154,6 +162,11 @@ impl CliError {
         match self {
             Self::Value { source, .. } => source.hint(),
             Self::NeedsChannel { .. } => Some("use --kill-signal".into()),
+            Self::NeverReady { .. } => Some("use --ready notify or --ready uptime=TIME".into()),
+            Self::Unreachable { .. } => Some(
+                "pass it one with --listen, or use --ready notify, --health exec=\"COMMAND\", --watchdog"
+                    .into(),
+            ),
             Self::Here { source } if source.kind() == io::ErrorKind::NotFound => {
                 Some("it has been deleted: go to another one, or give --cwd with an absolute path".into())
             }
@@ -205,6 +218,7 @@ impl ValueError {
             Self::Duration(_) => DurationError::HINT.into(),
             Self::Listen(error) => error.hint(),
             Self::Words(_) => WordsError::HINT.into(),
+            Self::Health(error) => error.hint(),
             Self::Signal => "write a name or a number: TERM, SIGINT, 10".into(),
             Self::EnvWithoutEquals { value } if value == "production" || value == "development" => {
                 format!("write --env NODE_ENV={value}")

@@ -2,6 +2,7 @@
 //! started. Parse, don't validate: a [`Plan`] holds no text that still has to be understood.
 
 mod doubts;
+pub(crate) mod health;
 
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
 use crate::cpus::{self, Cpus};
@@ -11,6 +12,7 @@ use crate::resolve::{self, Interpreter, Program, Request, Search};
 use crate::{duration, env_file, listen, words};
 use doubts::{doubts, overruled};
 use everup::{Ask, Channel, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
+use health::Health;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +27,11 @@ pub(crate) struct Plan {
     pub(crate) spec: Spec,
     pub(crate) cpus: Cpus,
     pub(crate) pid_file: Option<PidFile>,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the engine takes it up with the supervision of issue 3")
+    )]
+    pub(crate) health: Health,
     /// What the user should know before it starts.
     pub(crate) notices: Vec<String>,
 }
@@ -34,6 +41,7 @@ impl Plan {
     pub(crate) fn parse(args: RunArgs) -> Result<Self, CliError> {
         let cpus = Cpus::detect();
         let values = Values::parse(&args, cpus)?;
+        let health = Health::parse(&args.health)?;
         let here = here(std::env::current_dir(), args.cwd.as_deref())?;
         let cwd = args
             .cwd
@@ -50,6 +58,7 @@ impl Plan {
             search: search(cwd.clone().unwrap_or_else(|| here.clone()), &variables),
             here,
         })?;
+        health.check(&program, !values.listen.is_empty())?;
         let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
         let mut notices = program.notices.clone();
@@ -89,6 +98,7 @@ impl Plan {
             spec,
             cpus,
             pid_file,
+            health,
             notices,
         })
     }

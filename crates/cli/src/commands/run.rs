@@ -78,6 +78,7 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         cpus,
         pid_file,
         notices,
+        health: _,
     } = plan;
     {
         let mut reporter = lock(reporter);
