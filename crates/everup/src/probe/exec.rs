@@ -33,6 +33,20 @@ const MOST: usize = 64 * 1024;
 /// Characters of the last line that are shown.
 const SHOWN: usize = 200;
 
+/// What is between everup and a worker, and no business of a command: its descriptors are not there.
+const WORKERS_ALONE: [&str; 10] = [
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
 #[derive(Debug)]
 pub(super) struct Running {
     process: Process,
@@ -203,10 +217,9 @@ fn environment(exec: &Exec, worker: WorkerId, mark: &str) -> Vec<(OsString, OsSt
         ("EVERUP_SLOT", exec.slot.to_string()),
         (MARK, mark.into()),
     ];
-    let given = exec
-        .env
-        .iter()
-        .filter(|(name, _)| !ours.iter().any(|(own, _)| name == own));
+    let given = exec.env.iter().filter(|(name, _)| {
+        !ours.iter().any(|(own, _)| name == own) && !WORKERS_ALONE.iter().any(|own| name == own)
+    });
     let mut all: Vec<(OsString, OsString)> = given.cloned().collect();
     all.extend(ours.map(|(name, value)| (name.into(), value.into())));
     all

@@ -71,6 +71,8 @@ fn sh(script: &str) -> Task {
         env: vec![
             ("PATH".into(), std::env::var_os("PATH").unwrap()),
             ("EVERUP_SLOT".into(), "not this".into()),
+            ("NODE_CHANNEL_FD".into(), "3".into()),
+            ("NOTIFY_SOCKET".into(), "@x".into()),
         ],
         cwd: Some("/".into()),
         pid: 4321,
@@ -243,7 +245,7 @@ fn a_command_knows_who_is_meant() {
     let mut bench = Bench::new();
     let found = bench.found(
         LONG,
-        sh("echo \"$EVERUP_WORKER_ID $EVERUP_WORKER_PID $EVERUP_SLOT $EVERUP_WORKER $PWD\"; exit 1"),
+        sh("echo \"$EVERUP_WORKER_ID $EVERUP_WORKER_PID $EVERUP_SLOT $EVERUP_WORKER $PWD$NODE_CHANNEL_FD$NOTIFY_SOCKET\"; exit 1"),
     );
     assert_eq!(
         found,
