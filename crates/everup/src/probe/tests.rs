@@ -1,5 +1,7 @@
 //! Probes against real sockets and processes.
 
+mod node;
+
 use super::pair::{loopback_pair, private_listener};
 use super::*;
 use std::io::{Read, Write};
