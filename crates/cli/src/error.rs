@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::limits::LimitError;
 use crate::listen::ListenError;
 use crate::pid_file::PidFileError;
+use crate::plan::health::HealthError;
 use crate::port_owner::{self, Owner};
 use crate::resolve::ResolveError;
 use crate::size::SizeError;
@@ -34,6 +35,10 @@ pub(crate) enum CliError {
     NeedsChannel { program: String },
     #[error("--spare needs workers to which everup hands connections: a Node app, and not --policy shared")]
     SpareNeedsHandOver,
+    #[error("--ready {sign} needs Node's channel, and {program} has none")]
+    NeverReady { sign: &'static str, program: String },
+    #[error("{option} cannot reach one worker of {program} and no other: it shares no socket with everup")]
+    Unreachable { option: &'static str, program: String },
     #[error("could not find out the current directory")]
     Here { source: io::Error },
     #[error("could not use {} as the working directory", path.display())]
@@ -91,6 +96,8 @@ pub(crate) enum ValueError {
     Zone(#[from] ZoneError),
     #[error(transparent)]
     Glob(#[from] GlobError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
     #[error("not a signal")]
     Signal,
     #[error(transparent)]
@@ -178,6 +185,7 @@ impl CliError {
                 source: LimitsError::OutOfReach { .. },
             } => Exit::Input,
             Self::Limits { .. } => Exit::Usage,
+            Self::NeverReady { .. } | Self::Unreachable { .. } => Exit::Usage,
             Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
@@ -196,6 +204,11 @@ impl CliError {
             Self::SpareNeedsHandOver => {
                 Some("a worker that accepts by itself cannot stand by: start one more with -i".into())
             }
+            Self::NeverReady { .. } => Some("use --ready notify or --ready uptime=TIME".into()),
+            Self::Unreachable { .. } => Some(
+                "pass it one with --listen, or use --ready notify, --health exec=\"COMMAND\", --watchdog"
+                    .into(),
+            ),
             Self::Here { source } if source.kind() == io::ErrorKind::NotFound => {
                 Some("it has been deleted: go to another one, or give --cwd with an absolute path".into())
             }
@@ -256,6 +269,7 @@ impl ValueError {
             Self::Cron(_) => CronError::HINT.into(),
             Self::Zone(error) => error.hint().into(),
             Self::Glob(_) => GlobError::HINT.into(),
+            Self::Health(error) => error.hint(),
             Self::Signal => "write a name or a number: TERM, SIGINT, 10".into(),
             Self::EnvWithoutEquals { value } if value == "production" || value == "development" => {
                 format!("write --env NODE_ENV={value}")
