@@ -391,16 +391,19 @@ impl Reload {
         self.next(out);
     }
 
-    /// The old worker of this slot died by itself while the new one was on its way, which has the slot now; or the
-    /// slot was empty and is filled with the new generation.
-    pub fn took_over(&mut self, slot: Slot) {
+    /// The worker of this slot is gone while another one was on its way, which has the slot now; or the slot was empty
+    /// and is filled. `new`: it is of the new generation.
+    pub fn took_over(&mut self, slot: Slot, new: bool, out: &mut Vec<Move>) {
         if let Some(step) = self.steps.get_mut(&slot) {
             match step {
-                Step::Pending | Step::Started { .. } => *step = Step::Started { beside: false },
+                Step::Pending | Step::Started { .. } if new => *step = Step::Started { beside: false },
+                Step::Pending | Step::Started { .. } => {}
                 Step::Watched { beside, .. } => *beside = false,
-                Step::Swapped | Step::Restoring | Step::Settled => {}
+                Step::Restoring => *step = Step::Settled,
+                Step::Swapped | Step::Settled => {}
             }
         }
+        self.next(out);
     }
 
     /// A slot is there now that was not, filled as [`wants_new`](Self::wants_new) says.

@@ -361,21 +361,18 @@ impl Worker {
 
     /// It gave a sign of readiness.
     pub fn ready(&mut self, now: Time, basis: ReadyBasis, out: &mut Vec<Step>) {
-        if !self.readiness.accepts(basis) {
+        // A sign that comes when it was told to go already is too late.
+        if self.state != State::Starting || !self.readiness.accepts(basis) {
             return;
         }
         if self.must_pass {
             self.sign.get_or_insert(basis);
             return;
         }
-        if self.state == State::Starting {
-            self.state = State::Online;
-        }
-        if self.ready_since.is_none() {
-            self.ready_since = Some(now);
-            self.basis = Some(basis);
-            out.push(Step::Ready(basis));
-        }
+        self.state = State::Online;
+        self.ready_since = Some(now);
+        self.basis = Some(basis);
+        out.push(Step::Ready(basis));
     }
 
     /// Whether it gave its sign, and its probe is awaited.

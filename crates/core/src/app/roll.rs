@@ -144,8 +144,11 @@ impl App {
         match next {
             Move::StartBeside(slot) => {
                 self.drop_successor(now, slot, cause, out);
+                let Some(reload) = self.reload.as_mut() else {
+                    return;
+                };
                 if self.slots.get(slot).is_some_and(|place| place.worker.is_none()) {
-                    self.empty_slot_for_reload(slot);
+                    reload.took_over(slot, true, more);
                     self.spawn(now, slot, out);
                 } else {
                     self.start_successor(now, slot, new, out);
@@ -192,13 +195,6 @@ impl App {
         if let Some(id) = taken {
             self.retire(now, id, cause, out);
             self.leaves_for_reload(id);
-        }
-    }
-
-    /// The slot has no worker: the next one is of the new generation.
-    pub(super) fn empty_slot_for_reload(&mut self, slot: Slot) {
-        if let Some(reload) = self.reload.as_mut() {
-            reload.took_over(slot);
         }
     }
 
@@ -274,8 +270,14 @@ impl App {
     }
 
     /// The successor has the slot now, because the worker that had it is gone.
-    pub(super) fn took_over(&mut self, slot: Slot) {
-        self.empty_slot_for_reload(slot);
+    pub(super) fn took_over(&mut self, now: Time, slot: Slot, out: &mut Vec<Action>) {
+        let holder = self.slots.get(slot).and_then(|place| place.worker);
+        let generation = holder
+            .and_then(|id| self.workers.get(&id))
+            .map(|worker| worker.generation);
+        self.roll(now, out, |reload, moves| {
+            reload.took_over(slot, generation == Some(reload.generation()), moves);
+        });
         if let Some(place) = self.slots.get_mut(slot) {
             place.wanted = None;
         }
@@ -290,9 +292,14 @@ impl App {
 
     /// Whatever may go on, goes on.
     pub(super) fn advance(&mut self, now: Time, out: &mut Vec<Action>) {
-        self.roll(now, out, |reload, moves| reload.tick(now, moves));
-        self.finish_reload(now, out);
-        self.begin_queued(now, out);
+        loop {
+            self.roll(now, out, |reload, moves| reload.tick(now, moves));
+            self.finish_reload(now, out);
+            if self.reload.is_some() || self.queued.is_none() {
+                break;
+            }
+            self.begin_queued(now, out);
+        }
         self.begin_wanted(now, out);
         self.restless = false;
     }

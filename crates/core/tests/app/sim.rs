@@ -165,11 +165,15 @@ impl Sim {
         );
         match action {
             Action::Spawn { worker, slot, .. } => {
-                let there = |p: &&Process| p.slot == slot && !p.leaving();
-                assert!(
-                    self.alive.values().filter(there).count() < 2,
-                    "three workers in {slot:?}"
-                );
+                let status = self.app.status(self.now);
+                let here = |roles: &[Role]| {
+                    let workers = status.workers.iter();
+                    workers
+                        .filter(|w| w.slot == slot && roles.contains(&w.role))
+                        .count()
+                };
+                let crowd = [here(&[Role::Active, Role::Spare]), here(&[Role::Incoming])];
+                assert!(crowd.iter().all(|n| *n <= 1), "{crowd:?} in {slot:?}");
                 let process = Process {
                     slot,
                     channel: true,
@@ -229,7 +233,13 @@ impl Sim {
             Action::Signal { worker, signal: 15 } => self.hear(worker, "SIGTERM"),
             Action::Signal { worker, .. } => self.hear(worker, "signal"),
             Action::Kill { worker } => self.hear(worker, "SIGKILL"),
-            Action::Cut { worker } => self.queue.push_back(Input::ChannelClosed { worker }),
+            Action::Cut { worker } => {
+                if let Some(process) = self.alive.get_mut(&worker) {
+                    process.channel = false;
+                    process.in_flight.clear();
+                }
+                self.queue.push_back(Input::ChannelClosed { worker });
+            }
             Action::Probe { worker, probe, .. } => self.probes.push((worker, probe)),
             Action::Hold { worker } => self.hear(worker, "hold"),
             Action::Notice(notice) => self.notices.push(notice),
