@@ -124,7 +124,7 @@ impl Client {
         };
         match stream.write_all(&line) {
             // Refused before it was read: the reason may be there to be read.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if ended(&error) => Ok(()),
             result => result.map_err(|error| self.failed(error)),
         }
     }
@@ -149,10 +149,18 @@ impl Client {
             (io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut, Some(limit)) => {
                 ClientError::TimedOut(limit)
             }
-            (io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe, _) => ClientError::Closed,
+            _ if ended(&error) => ClientError::Closed,
             _ => ClientError::Io(error),
         }
     }
+}
+
+/// The other side has closed the connection.
+fn ended(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
 }
 
 /// A stream whose reads and writes end at a moment, however slowly the other side goes on.

@@ -22,22 +22,29 @@ pub struct Why {
 impl Why {
     /// Leaves out the oldest until it fits into `limit` bytes as JSON.
     pub fn fit(&mut self, limit: usize) {
-        while !self.fits(limit) {
-            let dropped = if self.exits.len() >= self.reloads.len() {
-                self.exits.pop().is_some()
+        // With a comma each, and room for the digits of `omitted`.
+        let exits: Vec<usize> = self.exits.iter().map(|exit| size(exit) + 1).collect();
+        let reloads: Vec<usize> = self.reloads.iter().map(|reload| size(reload) + 1).collect();
+        let mut total = size(self) + 10;
+        let (mut kept_exits, mut kept_reloads) = (exits.len(), reloads.len());
+        while total > limit && kept_exits + kept_reloads > 0 {
+            if kept_exits >= kept_reloads {
+                kept_exits -= 1;
+                total -= exits[kept_exits];
             } else {
-                self.reloads.pop().is_some()
-            };
-            if !dropped {
-                return;
+                kept_reloads -= 1;
+                total -= reloads[kept_reloads];
             }
             self.omitted += 1;
         }
+        self.exits.truncate(kept_exits);
+        self.reloads.truncate(kept_reloads);
     }
+}
 
-    fn fits(&self, limit: usize) -> bool {
-        serde_json::to_vec(self).is_ok_and(|json| json.len() <= limit)
-    }
+/// As JSON.
+fn size<T: Serialize>(value: &T) -> usize {
+    serde_json::to_vec(value).map_or(0, |json| json.len())
 }
 
 /// The end of a worker.
@@ -134,6 +141,7 @@ mod tests {
         all.fit(1_000_000);
         assert_eq!((all.exits.len(), all.omitted), (10, 0));
         why.fit(64 * 1024);
+        assert!(size(&why) <= 64 * 1024);
         let left: Vec<u32> = why.exits.iter().map(|exit| exit.worker).collect();
         assert_eq!((left.as_slice(), why.omitted), ([9, 8, 7].as_slice(), 7));
         why.fit(1);

@@ -1,5 +1,6 @@
 //! Everything that can end `everup` with a message: what it says, what to do next, which exit code it has.
 
+use crate::control::ControlError;
 use crate::cpus::InstancesError;
 use crate::duration::{DurationError, show};
 use crate::env_file::EnvFileError;
@@ -10,6 +11,7 @@ use crate::port_owner::{self, Owner};
 use crate::resolve::ResolveError;
 use crate::words::WordsError;
 use everup::ExitStatus;
+use everup_api::AmountError;
 use std::fmt::Write;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -37,6 +39,8 @@ pub(crate) enum CliError {
     Resolve(#[from] ResolveError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
     #[error("could not listen on {address}")]
     Bind {
         address: String,
@@ -68,6 +72,8 @@ pub(crate) enum ValueError {
     Words(#[from] WordsError),
     #[error("not a signal")]
     Signal,
+    #[error(transparent)]
+    Amount(#[from] AmountError),
     #[error("no `=` in it")]
     EnvWithoutEquals { value: String },
     #[error("not the name of a variable")]
@@ -143,6 +149,7 @@ impl CliError {
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
             Self::PidFile(_) => Exit::Input,
+            Self::Control(error) => error.exit(),
             Self::Bind { .. } => Exit::Bind,
             Self::Failed { .. } => Exit::Failed,
             Self::System { .. } | Self::NoOutcome => Exit::Unexpected,
@@ -160,6 +167,7 @@ impl CliError {
             Self::EnvFile(error) => error.hint().map(Into::into),
             Self::Resolve(error) => error.hint(),
             Self::PidFile(error) => error.hint(),
+            Self::Control(error) => error.hint(),
             Self::Bind {
                 address,
                 owner,
@@ -205,6 +213,7 @@ impl ValueError {
             Self::Duration(_) => DurationError::HINT.into(),
             Self::Listen(error) => error.hint(),
             Self::Words(_) => WordsError::HINT.into(),
+            Self::Amount(_) => AmountError::HINT.into(),
             Self::Signal => "write a name or a number: TERM, SIGINT, 10".into(),
             Self::EnvWithoutEquals { value } if value == "production" || value == "development" => {
                 format!("write --env NODE_ENV={value}")

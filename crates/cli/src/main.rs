@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod control;
 mod cpus;
 mod duration;
 mod env_file;
@@ -17,6 +18,7 @@ mod plan;
 mod port_owner;
 mod resolve;
 mod signals;
+mod terminal;
 mod words;
 
 use anyhow::Context;
@@ -51,6 +53,7 @@ fn perform(verb: Verb) -> anyhow::Result<Exit> {
             let console = Console::stdio().context("could not use standard output and error")?;
             commands::run::run(*args, &console)
         }
+        Verb::Control(verb) => Ok(commands::ask::ask(&verb)),
         Verb::Completion { shell } => match commands::completion::completion(shell) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(error).context("could not write the completion script")

@@ -4,6 +4,7 @@
 mod doubts;
 
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
+use crate::control::ControlSocket;
 use crate::cpus::{self, Cpus};
 use crate::error::{CliError, ValueError};
 use crate::pid_file::PidFile;
@@ -25,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) spec: Spec,
     pub(crate) cpus: Cpus,
     pub(crate) pid_file: Option<PidFile>,
+    /// It listens already; nobody answers yet.
+    pub(crate) control: Option<ControlSocket>,
     /// What the user should know before it starts.
     pub(crate) notices: Vec<String>,
 }
@@ -52,6 +55,12 @@ impl Plan {
         })?;
         let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
+        let control = args
+            .control
+            .control
+            .as_deref()
+            .map(ControlSocket::bind)
+            .transpose()?;
         let mut notices = program.notices.clone();
         let limited = args.listen_timeout.is_some();
         notices.extend(doubts(
@@ -89,6 +98,7 @@ impl Plan {
             spec,
             cpus,
             pid_file,
+            control,
             notices,
         })
     }

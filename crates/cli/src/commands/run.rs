@@ -1,6 +1,7 @@
 //! `everup run`: a cluster in the foreground, until it is stopped or fails.
 
 use crate::args::RunArgs;
+use crate::control::{ControlSocket, Ours, Server};
 use crate::error::CliError;
 use crate::events::{Reporter, Start};
 use crate::exit::Exit;
@@ -77,6 +78,7 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         mut spec,
         cpus,
         pid_file,
+        control,
         notices,
     } = plan;
     {
@@ -94,7 +96,12 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
             source,
         }
     })?;
+    let server = control.map(|socket| serve(socket, &app, &cluster)).transpose()?;
     let ended = follow(&cluster, events, pid_file, reporter);
+    // Before the cluster is joined: a request may hold it.
+    if let Some(server) = server {
+        server.finish();
+    }
     // The engine and the reader of the workers' output have written everything when this returns.
     let joined = Arc::into_inner(cluster).map(Cluster::join);
     match ended.outcome.or(joined) {
@@ -113,6 +120,14 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         }
         _ => Err(CliError::NoOutcome),
     }
+}
+
+fn serve(socket: ControlSocket, app: &str, cluster: &Arc<Cluster>) -> Result<Server, CliError> {
+    let ours = Ours::new(app.to_owned(), Arc::downgrade(cluster));
+    Server::start(socket, Arc::new(ours)).map_err(|source| CliError::System {
+        what: "serve the control socket".into(),
+        source,
+    })
 }
 
 /// How the events ended.
