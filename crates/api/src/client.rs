@@ -2,6 +2,8 @@
 
 use crate::frame::{LineError, LineReader, REPLY_LIMIT, REQUEST_LIMIT, line};
 use crate::{Call, Error, Progress, Reply, Request};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde_json::Value;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -69,14 +71,22 @@ impl Client {
     /// # Errors
     /// [`ClientError::Connect`].
     pub fn connect(path: &Path, limit: Option<Duration>) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path).map_err(|source| ClientError::Connect {
-            path: path.to_owned(),
-            source,
-        })?;
+        let limit = limit.filter(|limit| !limit.is_zero());
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let stream = match (connect(path, deadline), limit) {
+            (Ok(stream), _) => stream,
+            (Err(error), Some(limit)) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(ClientError::TimedOut(limit));
+            }
+            (Err(source), _) => {
+                let path = path.to_owned();
+                return Err(ClientError::Connect { path, source });
+            }
+        };
         Ok(Self {
             stream,
             reader: LineReader::new(REPLY_LIMIT),
-            limit: limit.filter(|limit| !limit.is_zero()),
+            limit,
         })
     }
 
@@ -153,6 +163,27 @@ impl Client {
             _ => ClientError::Io(error),
         }
     }
+}
+
+/// As [`UnixStream::connect`], but with an end: a server that accepts nobody has its queue full some time.
+fn connect(path: &Path, deadline: Option<Instant>) -> io::Result<UnixStream> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    while let Err(errno) = rustix::net::connect(&socket, &address) {
+        if errno != Errno::AGAIN {
+            return Err(errno.into());
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // The kernel tells nobody when there is room.
+        std::thread::sleep(PAUSE);
+    }
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// The other side has closed the connection.
@@ -282,8 +313,21 @@ mod tests {
             format!("no everup answers at {}", path.display())
         );
         let _deaf = UnixListener::bind(&path).unwrap();
-        let mut client = Client::connect(&path, Some(Duration::from_millis(20))).unwrap();
+        let soon = Some(Duration::from_millis(20));
+        let mut client = Client::connect(&path, soon).unwrap();
         let error = client.call(PingRequest {}, &mut |_| {}).unwrap_err();
+        assert!(
+            matches!(error, ClientError::TimedOut(limit) if limit.as_millis() == 20),
+            "{error}"
+        );
+        // Until its queue is full.
+        let mut waiting = Vec::new();
+        let error = loop {
+            match Client::connect(&path, soon) {
+                Ok(client) => waiting.push(client),
+                Err(error) => break error,
+            }
+        };
         assert!(
             matches!(error, ClientError::TimedOut(limit) if limit.as_millis() == 20),
             "{error}"

@@ -125,7 +125,7 @@ pub(crate) struct ScaleArgs {
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
     /// Kill the workers, and all that they have started, instead of asking them
-    #[arg(long, alias = "force")]
+    #[arg(long)]
     pub(crate) now: bool,
 
     #[command(flatten)]

@@ -100,7 +100,7 @@ fn connect_hint(error: &io::Error) -> Option<&'static str> {
             Some("nobody listens there any more: an everup that was killed has left it behind")
         }
         io::ErrorKind::PermissionDenied => Some("ask as root, or as the user whom it runs as"),
-        io::ErrorKind::InvalidInput => Some("a socket's path has at most 107 bytes"),
+        io::ErrorKind::InvalidFilename => Some("a socket's path has at most 107 bytes"),
         _ => None,
     }
 }
