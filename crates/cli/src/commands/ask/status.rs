@@ -71,19 +71,19 @@ fn workers(status: &Status, screen: &Screen) -> String {
     };
     let mut columns = vec![
         column("WORKER", true, 9),
-        column("SLOT", true, 5),
+        column("SLOT", true, 3),
         column("PID", true, 9),
         column("GEN", true, 2),
         column("ROLE", false, 8),
         column("STATE", false, 9),
-        column("UPTIME", true, 6),
+        column("UPTIME", true, 5),
         column("OPEN", true, 7),
         column("ACCEPTED", true, 1),
         column("MEMORY", true, 7),
         column("RESTARTS", true, 4),
     ];
     if status.workers.iter().any(|worker| worker.status_text.is_some()) {
-        columns.push(column("SAYS", false, 3));
+        columns.push(column("SAYS", false, 6));
     }
     let mut sorted: Vec<&WorkerStatus> = status.workers.iter().collect();
     sorted.sort_by_key(|worker| (worker.slot, worker.worker));
