@@ -13,7 +13,7 @@ fn node(script: &str) -> Result<(tempfile::TempDir, Spec)> {
     let mut spec = Spec::new("node");
     spec.args = vec![path.into()];
     spec.workers = 0;
-    spec.restart = RestartPolicy::Never;
+    spec.restart = RestartPolicy::never();
     Ok((folder, spec))
 }
 

@@ -1,6 +1,8 @@
 //! What may be written on the command line, by clap: raw values only. Their meaning is `plan`'s.
 
 pub(crate) mod control;
+pub(crate) mod supervision;
+pub(crate) mod triggers;
 
 use crate::exit::Exit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -162,6 +164,12 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) control: control::ControlArgs,
+
+    #[command(flatten)]
+    pub(crate) supervision: supervision::SupervisionArgs,
+
+    #[command(flatten)]
+    pub(crate) triggers: triggers::TriggerArgs,
 
     /// How events are written to standard error
     #[arg(long, value_enum, default_value = "human", help_heading = OUTPUT)]

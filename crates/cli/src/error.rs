@@ -9,6 +9,9 @@ use crate::listen::ListenError;
 use crate::pid_file::PidFileError;
 use crate::port_owner::{self, Owner};
 use crate::resolve::ResolveError;
+use crate::size::SizeError;
+use crate::triggers::cron::{CronError, ZoneError};
+use crate::triggers::watch::{GlobError, WatchError};
 use crate::words::WordsError;
 use everup::ExitStatus;
 use everup_api::AmountError;
@@ -29,6 +32,8 @@ pub(crate) enum CliError {
     },
     #[error("--shutdown-with-message needs a Node app, and {program} is none")]
     NeedsChannel { program: String },
+    #[error("--spare needs workers to which everup hands connections: a Node app, and not --policy shared")]
+    SpareNeedsHandOver,
     #[error("could not find out the current directory")]
     Here { source: io::Error },
     #[error("could not use {} as the working directory", path.display())]
@@ -41,6 +46,8 @@ pub(crate) enum CliError {
     PidFile(#[from] PidFileError),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     #[error("could not listen on {address}")]
     Bind {
         address: String,
@@ -54,6 +61,12 @@ pub(crate) enum CliError {
         app: String,
         end: End,
         bind: Option<BindFailure>,
+    },
+    #[error("{app} is done, but {failures} of its workers failed; the last one ended with {status}")]
+    Done {
+        app: String,
+        failures: u32,
+        status: ExitStatus,
     },
     #[error("the cluster ended without saying how")]
     NoOutcome,
@@ -70,10 +83,26 @@ pub(crate) enum ValueError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Words(#[from] WordsError),
+    #[error(transparent)]
+    Cron(#[from] CronError),
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
+    #[error(transparent)]
+    Glob(#[from] GlobError),
     #[error("not a signal")]
     Signal,
     #[error(transparent)]
     Amount(#[from] AmountError),
+    #[error(transparent)]
+    Size(#[from] SizeError),
+    #[error("not a whole number above 0")]
+    Positive,
+    #[error("not a whole number up to {most}")]
+    Count { most: u32 },
+    #[error("not an exit code: they go from 0 to 255")]
+    ExitCode,
+    #[error("not a percentage up to 100")]
+    Percent,
     #[error("no `=` in it")]
     EnvWithoutEquals { value: String },
     #[error("not the name of a variable")]
@@ -144,14 +173,14 @@ fn ending(end: &End) -> String {
 impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Value { .. } | Self::NeedsChannel { .. } => Exit::Usage,
+            Self::Value { .. } | Self::NeedsChannel { .. } | Self::SpareNeedsHandOver => Exit::Usage,
             Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
-            Self::PidFile(_) => Exit::Input,
+            Self::PidFile(_) | Self::Watch(_) => Exit::Input,
             Self::Control(error) => error.exit(),
             Self::Bind { .. } => Exit::Bind,
-            Self::Failed { .. } => Exit::Failed,
+            Self::Failed { .. } | Self::Done { .. } => Exit::Failed,
             Self::System { .. } | Self::NoOutcome => Exit::Unexpected,
         }
     }
@@ -161,6 +190,9 @@ impl CliError {
         match self {
             Self::Value { source, .. } => source.hint(),
             Self::NeedsChannel { .. } => Some("use --kill-signal".into()),
+            Self::SpareNeedsHandOver => {
+                Some("a worker that accepts by itself cannot stand by: start one more with -i".into())
+            }
             Self::Here { source } if source.kind() == io::ErrorKind::NotFound => {
                 Some("it has been deleted: go to another one, or give --cwd with an absolute path".into())
             }
@@ -168,6 +200,7 @@ impl CliError {
             Self::Resolve(error) => error.hint(),
             Self::PidFile(error) => error.hint(),
             Self::Control(error) => error.hint(),
+            Self::Watch(error) => error.hint(),
             Self::Bind {
                 address,
                 owner,
@@ -187,6 +220,9 @@ impl CliError {
                 end: End::NotStarted(_),
                 ..
             } => None,
+            Self::Done { .. } => {
+                Some("their last lines are above; by --restart they are not started again".into())
+            }
             Self::Failed { .. } => Some("what the workers wrote before they died is above".into()),
             Self::Here { .. } | Self::Cwd { .. } | Self::System { .. } | Self::NoOutcome => None,
         }
@@ -214,6 +250,9 @@ impl ValueError {
             Self::Listen(error) => error.hint(),
             Self::Words(_) => WordsError::HINT.into(),
             Self::Amount(_) => AmountError::HINT.into(),
+            Self::Cron(_) => CronError::HINT.into(),
+            Self::Zone(error) => error.hint().into(),
+            Self::Glob(_) => GlobError::HINT.into(),
             Self::Signal => "write a name or a number: TERM, SIGINT, 10".into(),
             Self::EnvWithoutEquals { value } if value == "production" || value == "development" => {
                 format!("write --env NODE_ENV={value}")
@@ -222,7 +261,9 @@ impl ValueError {
             Self::VariableName => "a name has letters, digits and `_`, and no digit first".into(),
             Self::OurVariable => "choose another name, such as NODE_APP_INSTANCE".into(),
             Self::EmptyInterpreter => "give a path, the name of a program in PATH, or `none`".into(),
-            Self::Name => return None,
+            Self::Size(_) => SizeError::HINT.into(),
+            Self::Percent => "write a number of workers, or a share of them: 1, 50%".into(),
+            Self::Name | Self::Positive | Self::Count { .. } | Self::ExitCode => return None,
         })
     }
 }

@@ -12,13 +12,16 @@ mod events;
 mod exit;
 mod listen;
 mod notes;
+mod operate;
 mod output;
 mod pid_file;
 mod plan;
 mod port_owner;
 mod resolve;
 mod signals;
+mod size;
 mod terminal;
+mod triggers;
 mod words;
 
 use anyhow::Context;
@@ -80,7 +83,13 @@ fn advise(answer: &mut clap::Error) {
         return;
     };
     if answer.kind() == ErrorKind::UnknownArgument && !word.starts_with('-') {
-        let tip = format!("arguments of the app go after `--`, or into one string: \"SCRIPT {word}\"");
+        let watched = std::env::args_os().any(|arg| arg == "--watch");
+        let tip = match watched {
+            true => {
+                format!("paths to watch go behind `=`: --watch={word}; arguments of the app go after `--`")
+            }
+            false => format!("arguments of the app go after `--`, or into one string: \"SCRIPT {word}\""),
+        };
         answer.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
 }

@@ -2,7 +2,10 @@
 //! started. Parse, don't validate: a [`Plan`] holds no text that still has to be understood.
 
 mod doubts;
+mod supervision;
+pub(crate) mod triggers;
 
+use crate::args::control::ControlArgs;
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
 use crate::control::ControlSocket;
 use crate::cpus::{self, Cpus};
@@ -17,6 +20,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use supervision::Supervision;
+use triggers::{TriggerValues, Triggers};
 
 type Variables = Vec<(OsString, OsString)>;
 
@@ -28,6 +33,10 @@ pub(crate) struct Plan {
     pub(crate) pid_file: Option<PidFile>,
     /// It listens already; nobody answers yet.
     pub(crate) control: Option<ControlSocket>,
+    /// Where the variables come from, for a reload.
+    pub(crate) env: EnvSource,
+    /// What reloads the app, or runs it, beside operators.
+    pub(crate) triggers: Triggers,
     /// What the user should know before it starts.
     pub(crate) notices: Vec<String>,
 }
@@ -37,6 +46,7 @@ impl Plan {
     pub(crate) fn parse(args: RunArgs) -> Result<Self, CliError> {
         let cpus = Cpus::detect();
         let values = Values::parse(&args, cpus)?;
+        let supervision = Supervision::parse(&args.supervision, values.workers)?;
         let here = here(std::env::current_dir(), args.cwd.as_deref())?;
         let cwd = args
             .cwd
@@ -51,16 +61,11 @@ impl Plan {
             node_args: values.node_args,
             listens: !values.listen.is_empty(),
             search: search(cwd.clone().unwrap_or_else(|| here.clone()), &variables),
-            here,
+            here: here.clone(),
         })?;
         let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
-        let control = args
-            .control
-            .control
-            .as_deref()
-            .map(ControlSocket::bind)
-            .transpose()?;
+        let control = control(args.control)?;
         let mut notices = program.notices.clone();
         let limited = args.listen_timeout.is_some();
         notices.extend(doubts(
@@ -75,9 +80,14 @@ impl Plan {
         spec.name = values.name.unwrap_or(program.name);
         spec.args = program.args;
         spec.cwd = program.cwd.or(cwd);
-        let given = variables.clone();
-        let variables = with_directory(variables, spec.cwd.as_deref());
-        spec.env = environment(program.env_defaults, variables, program.env);
+        let env = EnvSource {
+            files: absolute(&args.env_file)?,
+            pairs: args.env,
+            cwd: spec.cwd.clone(),
+            defaults: program.env_defaults,
+            own: program.env,
+        };
+        spec.env = env.with(variables.clone());
         spec.workers = values.workers;
         spec.policy = policy(args.policy);
         spec.channel = if program.channel {
@@ -89,19 +99,65 @@ impl Plan {
         spec.stop = StopPlan {
             ask,
             kill_timeout: values.kill_timeout,
+            ..StopPlan::default()
         };
         spec.listen_timeout = values.listen_timeout.filter(|limit| !limit.is_zero());
         spec.instance_var = args.instance_var.into();
         spec.init = true;
-        notices.extend(overruled(&given, &spec));
+        supervision.apply(&mut spec)?;
+        notices.extend(overruled(&variables, &spec));
+        let triggers = values.triggers.plan(
+            &args.triggers,
+            spec.cwd.as_deref().unwrap_or(&here),
+            &spec.args,
+            args.pid_file.as_slice(),
+        )?;
+        if triggers.schedule.is_some() {
+            spec.job = true;
+            spec.ends_when_done = false;
+        }
         Ok(Self {
             spec,
             cpus,
             pid_file,
             control,
+            env,
+            triggers,
             notices,
         })
     }
+}
+
+/// Where the workers' variables come from.
+#[derive(Debug)]
+pub(crate) struct EnvSource {
+    files: Vec<PathBuf>,
+    pairs: Vec<OsString>,
+    cwd: Option<PathBuf>,
+    defaults: Variables,
+    own: Variables,
+}
+
+impl EnvSource {
+    /// The variables as the files and options say now.
+    pub(crate) fn read(&self) -> Result<Variables, CliError> {
+        Ok(self.with(variables(&self.files, &self.pairs)?))
+    }
+
+    fn with(&self, variables: Variables) -> Variables {
+        let variables = with_directory(variables, self.cwd.as_deref());
+        environment(self.defaults.clone(), variables, self.own.clone())
+    }
+}
+
+/// As they are meant now: for later, when we may be elsewhere.
+fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let absolute = |file: &PathBuf| std::path::absolute(file).map_err(|source| CliError::Here { source });
+    files.iter().map(absolute).collect()
+}
+
+fn control(args: ControlArgs) -> Result<Option<ControlSocket>, CliError> {
+    Ok(args.control.as_deref().map(ControlSocket::bind).transpose()?)
 }
 
 /// The options that mean something without a look at the system.
@@ -113,6 +169,7 @@ struct Values {
     listen: Vec<Listen>,
     name: Option<String>,
     node_args: Vec<String>,
+    triggers: TriggerValues,
 }
 
 impl Values {
@@ -134,6 +191,7 @@ impl Values {
             listen: addresses(&args.listen)?,
             name: optional("--name", args.name.as_deref(), app_name)?,
             node_args: node_args(&args.node_args)?,
+            triggers: Triggers::parse(&args.triggers)?,
         })
     }
 }

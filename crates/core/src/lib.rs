@@ -8,12 +8,16 @@
 //! processes, files, sockets, threads, logs.
 
 pub mod app;
+pub mod cause;
 pub mod dispatch;
 pub mod endpoint;
 pub mod exit;
 pub mod id;
+pub mod jitter;
+pub mod reload;
 pub mod restart;
 pub mod schedule;
+pub mod storm;
 pub mod time;
 pub mod wire;
 pub mod worker;

@@ -7,6 +7,7 @@
 //! failed when every slot has spent its budget and nobody is left alive; while somebody serves, the spent slots go
 //! on trying at the longest delay.
 
+use crate::exit::ExitStatus;
 use crate::time::Time;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,28 +19,66 @@ pub const BURST: u32 = 10;
 /// See [`BURST`].
 pub const BURST_WINDOW: Duration = Duration::from_secs(10);
 
-/// What happens when a worker dies that was not asked to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// When a worker that ended by itself is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum RestartPolicy {
-    /// It is replaced.
-    Always(Budget),
-    /// It is not.
+pub enum When {
+    /// Whatever its end.
+    #[default]
+    Always,
+    /// Unless it ended with code 0.
+    OnFailure,
+    /// Never.
     Never,
 }
 
-impl Default for RestartPolicy {
-    fn default() -> Self {
-        Self::Always(Budget::default())
+/// What happens when a worker dies that was not asked to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestartPolicy {
+    /// Whether it is replaced.
+    pub when: When,
+    /// A worker that ends with one of these codes is not replaced.
+    pub stop_codes: Vec<i32>,
+    /// How soon, and how often.
+    pub budget: Budget,
+}
+
+impl RestartPolicy {
+    /// The policy that replaces nobody.
+    #[must_use]
+    pub fn never() -> Self {
+        Self {
+            when: When::Never,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a worker that ended like this is replaced.
+    #[must_use]
+    pub fn replaces(&self, status: ExitStatus) -> bool {
+        let stops = matches!(status, ExitStatus::Code(code) if self.stop_codes.contains(&code));
+        match self.when {
+            _ if stops => false,
+            When::Always => true,
+            When::OnFailure => !status.success(),
+            When::Never => false,
+        }
     }
 }
 
 /// How much early dying is put up with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
-    /// Early deaths in a row, of one slot. When every slot has spent it and no worker is
-    /// left, the app has failed. 5 by default.
+    /// Early deaths in a row, of one slot, each within [`window`](Self::window) of the one before. When every slot
+    /// has spent it and no worker is left, the app has failed. 5 by default.
     pub early: u32,
+    /// An early death longer ago than this is forgotten. 60 s by default.
+    pub window: Duration,
+    /// How long a ready worker that has served nobody must stay until its death is no early one. [`PROVEN`] by
+    /// default.
+    pub min_uptime: Duration,
+    /// Waited before every restart. Zero by default.
+    pub pause: Duration,
     /// The first delay; the first early death is replaced at once, and it doubles from the second on.
     /// 100 ms by default.
     pub delay: Duration,
@@ -51,6 +90,9 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             early: 5,
+            window: Duration::from_secs(60),
+            min_uptime: PROVEN,
+            pause: Duration::ZERO,
             delay: Duration::from_millis(100),
             max_delay: Duration::from_secs(15),
         }
@@ -67,6 +109,7 @@ impl Budget {
                 .saturating_mul(1 << (n - 2).min(20))
                 .min(self.max_delay),
         }
+        .max(self.pause)
     }
 }
 
@@ -92,6 +135,7 @@ pub enum Death {
 #[derive(Debug, Default)]
 pub struct Record {
     early: u32,
+    last_early: Option<Time>,
     proven: VecDeque<Time>,
 }
 
@@ -99,6 +143,10 @@ impl Record {
     /// A worker died. Returns how long to wait for its successor, and what kind of death that was.
     pub fn died(&mut self, now: Time, proven: bool, budget: &Budget) -> (Duration, Death) {
         if !proven {
+            if self.last_early.is_none_or(|last| now.since(last) > budget.window) {
+                self.early = 0;
+            }
+            self.last_early = Some(now);
             self.early = self.early.saturating_add(1);
             return (
                 budget.delay_after(self.early),
@@ -120,7 +168,7 @@ impl Record {
                 budget.delay_after(over.saturating_add(1)),
                 Death::Frequent { deaths },
             ),
-            None => (Duration::ZERO, Death::Proven),
+            None => (budget.pause, Death::Proven),
         }
     }
 
@@ -152,6 +200,58 @@ mod tests {
         for _ in 0..100 {
             assert!(record.died(Time::ZERO, false, &budget).0 <= budget.max_delay);
         }
+    }
+
+    #[test]
+    fn what_is_longer_ago_than_the_window_is_forgotten() {
+        let (budget, mut record) = (Budget::default(), Record::default());
+        for n in 0..20 {
+            let at = Time(Duration::from_secs(61 * n));
+            assert_eq!(record.died(at, false, &budget).1, Death::Early { in_a_row: 1 });
+        }
+        assert!(!record.spent(&budget));
+    }
+
+    #[test]
+    fn the_policy_looks_at_the_end() {
+        let crash = ExitStatus::Code(1);
+        let killed = ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        };
+        let policy = |when, stop_codes: &[i32]| RestartPolicy {
+            when,
+            stop_codes: stop_codes.to_vec(),
+            ..RestartPolicy::default()
+        };
+        let replaced = |policy: &RestartPolicy| {
+            [ExitStatus::Code(0), crash, killed, ExitStatus::Unknown].map(|status| policy.replaces(status))
+        };
+        assert_eq!(replaced(&policy(When::Always, &[])), [true; 4]);
+        assert_eq!(
+            replaced(&policy(When::Always, &[0, 1])),
+            [false, false, true, true]
+        );
+        assert_eq!(replaced(&policy(When::OnFailure, &[])), [false, true, true, true]);
+        assert_eq!(
+            replaced(&policy(When::OnFailure, &[1])),
+            [false, false, true, true]
+        );
+        assert_eq!(replaced(&RestartPolicy::never()), [false; 4]);
+    }
+
+    #[test]
+    fn a_pause_is_kept_before_every_restart() {
+        let budget = Budget {
+            pause: Duration::from_millis(250),
+            ..Budget::default()
+        };
+        let mut record = Record::default();
+        let mut died = |proven| record.died(Time::ZERO, proven, &budget).0.as_millis();
+        assert_eq!(
+            [died(true), died(false), died(false), died(false), died(false)],
+            [250, 250, 250, 250, 400]
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Job: know whether a worker is ready, run the stop ladder, remember why it ends. Owner: [`crate::app::App`].
 //! Must not know: sockets, other workers, whether it is replaced.
 
+use crate::cause::Cause;
 use crate::exit::ExitStatus;
 use crate::id::{Slot, WorkerId};
 use crate::time::Time;
@@ -48,6 +49,10 @@ pub enum ReadyBasis {
     Listening,
     /// It sent the message `"ready"`.
     Message,
+    /// It sent `READY=1` (`sd_notify`).
+    Notify,
+    /// It answered its probe.
+    Probe,
     /// Nothing better can be known of it: it has been up for a second and asked for no endpoint.
     Uptime,
 }
@@ -68,6 +73,72 @@ pub enum ExitReason {
     Protocol,
     /// An operator's `kill`.
     Killed,
+    /// The supervisor let it go.
+    Replaced(Cause),
+}
+
+/// Which signs make a worker ready; any of them does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// It listens.
+    pub listening: bool,
+    /// It sends the message `"ready"`.
+    pub message: bool,
+    /// It sends `READY=1` by `sd_notify`.
+    pub notify: bool,
+    /// It answers its probe.
+    pub probe: bool,
+    /// It has been up for so long.
+    pub uptime: Option<Duration>,
+    /// Whether somebody chose these signs. Otherwise uptime counts only where the worker gives no sign that it
+    /// wants to listen.
+    pub chosen: bool,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self {
+            listening: true,
+            message: true,
+            notify: true,
+            probe: false,
+            uptime: Some(UPTIME_READY),
+            chosen: false,
+        }
+    }
+}
+
+impl Readiness {
+    fn accepts(&self, basis: ReadyBasis) -> bool {
+        match basis {
+            ReadyBasis::Listening => self.listening,
+            ReadyBasis::Message => self.message,
+            ReadyBasis::Notify => self.notify,
+            ReadyBasis::Probe => self.probe,
+            ReadyBasis::Uptime => self.uptime.is_some(),
+        }
+    }
+}
+
+/// What a worker is born with.
+#[derive(Debug, Clone, Copy)]
+pub struct Birth {
+    /// Who.
+    pub id: WorkerId,
+    /// Its place.
+    pub slot: Slot,
+    /// Which version of the app's command and settings it runs.
+    pub generation: u32,
+    /// Whether it has a channel.
+    pub has_channel: bool,
+    /// Whether it starts out of the rotation, as a spare.
+    pub standby: bool,
+    /// Whether it takes connections only when it is ready, and not as soon as it asks for them.
+    pub gated: bool,
+    /// What makes it ready.
+    pub readiness: Readiness,
+    /// How long it may take until it is.
+    pub ready_limit: Option<Duration>,
 }
 
 /// After this long without a sign that it wants an endpoint a worker counts as ready.
@@ -107,6 +178,16 @@ pub struct Worker {
     pub connected: bool,
     /// Node's `exitedAfterDisconnect`.
     pub voluntary: bool,
+    /// Which version of the app's command and settings it runs.
+    pub generation: u32,
+    /// Whether it is out of the rotation as a spare.
+    pub standby: bool,
+    /// Whether another one has its place, or nobody: it is on its way out.
+    pub outgoing: bool,
+    /// When it is too old.
+    pub old_at: Option<Time>,
+    /// How much memory it may use, in bytes.
+    pub memory_limit: Option<u64>,
     /// How its process ended.
     pub exit: Option<ExitStatus>,
     state: State,
@@ -114,10 +195,18 @@ pub struct Worker {
     online: Option<Time>,
     asked: bool,
     ready_since: Option<Time>,
+    basis: Option<ReadyBasis>,
     retired: bool,
-    listen_limit: Option<Duration>,
+    left_at: Option<Time>,
+    cause: Option<Cause>,
+    gated: bool,
+    readiness: Readiness,
+    ready_limit: Option<Duration>,
+    /// It asked for more time (`EXTEND_TIMEOUT_USEC`).
+    extended: Option<Time>,
     ladder: Option<Ladder>,
     killed: Option<ExitReason>,
+    forced: bool,
 }
 
 /// The steps still ahead of a worker that is to stop.
@@ -125,35 +214,43 @@ pub struct Worker {
 struct Ladder {
     signal_at: Option<Time>,
     kill_at: Time,
+    /// From the signal to the kill.
+    grace: Duration,
 }
 
 impl Worker {
     /// A worker that is about to be spawned.
     #[must_use]
-    pub fn new(
-        now: Time,
-        id: WorkerId,
-        slot: Slot,
-        has_channel: bool,
-        listen_limit: Option<Duration>,
-    ) -> Self {
+    pub fn new(now: Time, birth: Birth) -> Self {
         Self {
-            id,
-            slot,
+            id: birth.id,
+            slot: birth.slot,
             pid: 0,
             forked: now,
-            connected: has_channel,
+            connected: birth.has_channel,
             voluntary: false,
+            generation: birth.generation,
+            standby: birth.standby,
+            outgoing: false,
+            old_at: None,
+            memory_limit: None,
             exit: None,
             state: State::Starting,
-            has_channel,
+            has_channel: birth.has_channel,
             online: None,
             asked: false,
             ready_since: None,
+            basis: None,
             retired: false,
-            listen_limit: listen_limit.filter(|_| has_channel),
+            left_at: None,
+            cause: None,
+            gated: birth.gated,
+            readiness: birth.readiness,
+            ready_limit: birth.ready_limit,
+            extended: None,
             ladder: None,
             killed: None,
+            forced: false,
         }
     }
 
@@ -181,14 +278,52 @@ impl Worker {
         self.exit.is_some() && !self.connected
     }
 
+    /// How it showed that it is ready, if it did.
+    #[must_use]
+    pub fn basis(&self) -> Option<ReadyBasis> {
+        self.basis
+    }
+
+    /// Whether it takes connections, as soon as it has asked for them.
+    #[must_use]
+    pub fn in_rotation(&self) -> bool {
+        let early = !self.gated && self.state == State::Starting;
+        !self.standby && (early || self.state == State::Online) && self.exit.is_none()
+    }
+
+    /// Whether nobody knows yet if it can serve, and its probe would tell.
+    #[must_use]
+    pub fn awaits_probe(&self) -> bool {
+        self.readiness.probe && self.state == State::Starting && self.ladder.is_none()
+    }
+
     /// Why it ended.
     #[must_use]
     pub fn reason(&self) -> ExitReason {
-        match self.killed {
-            Some(reason) => reason,
-            None if self.retired => ExitReason::Stopped,
-            None => ExitReason::Own,
+        match (self.killed, self.cause) {
+            (Some(ExitReason::KillTimeout) | None, Some(cause)) => ExitReason::Replaced(cause),
+            (Some(reason), _) => reason,
+            (None, None) if self.retired => ExitReason::Stopped,
+            (None, None) => ExitReason::Own,
         }
+    }
+
+    /// How long it might take until it was ready.
+    #[must_use]
+    pub fn ready_limit(&self) -> Option<Duration> {
+        self.ready_limit
+    }
+
+    /// Whether it was killed by us.
+    #[must_use]
+    pub fn forced(&self) -> bool {
+        self.forced
+    }
+
+    /// Since when it has been on its way out, if it is.
+    #[must_use]
+    pub fn left_at(&self) -> Option<Time> {
+        self.left_at
     }
 
     /// Whether we asked it to go, so that nobody is to take its place.
@@ -209,11 +344,15 @@ impl Worker {
 
     /// It gave a sign of readiness.
     pub fn ready(&mut self, now: Time, basis: ReadyBasis, out: &mut Vec<Step>) {
+        if !self.readiness.accepts(basis) {
+            return;
+        }
         if self.state == State::Starting {
             self.state = State::Online;
         }
         if self.ready_since.is_none() {
             self.ready_since = Some(now);
+            self.basis = Some(basis);
             out.push(Step::Ready(basis));
         }
     }
@@ -241,19 +380,67 @@ impl Worker {
     /// The first rung of the stop ladder.
     pub fn stop(&mut self, now: Time, ask: Ask, kill_timeout: Duration, out: &mut Vec<Step>) {
         if self.retired && self.ladder.is_some() || self.exit.is_some() {
+            return self.hurry(now, kill_timeout.mul_f64(0.8), kill_timeout);
+        }
+        self.ask(now, ask, Duration::ZERO, kill_timeout, out);
+    }
+
+    /// It is replaced, or no longer wanted: it is asked to go, has `drain` to finish its connections, then gets a
+    /// signal, and is killed after `kill_timeout` more. Out of the rotation already.
+    pub fn retire(
+        &mut self,
+        now: Time,
+        cause: Cause,
+        ask: Ask,
+        [drain, kill_timeout]: [Duration; 2],
+        out: &mut Vec<Step>,
+    ) {
+        if self.exit.is_some() {
             return;
         }
+        self.outgoing = true;
+        if self.retired && self.ladder.is_some() {
+            return;
+        }
+        self.cause.get_or_insert(cause);
+        self.ask(now, ask, drain, kill_timeout, out);
+    }
+
+    /// What is left of its ladder takes no longer than this.
+    pub fn hurry(&mut self, now: Time, signal_in: Duration, kill_in: Duration) {
+        if let Some(ladder) = &mut self.ladder {
+            ladder.signal_at = ladder.signal_at.map(|at| at.min(now + signal_in));
+            ladder.kill_at = ladder.kill_at.min(now + kill_in);
+        }
+    }
+
+    /// It needs more time for what it is doing: becoming ready, or ending.
+    pub fn extend(&mut self, now: Time, by: Duration) {
+        if let Some(ladder) = &mut self.ladder {
+            ladder.kill_at = ladder.kill_at.max(now + by);
+        } else if self.state == State::Starting {
+            self.extended = self.extended.max(Some(now + by));
+        }
+    }
+
+    fn ask(&mut self, now: Time, ask: Ask, drain: Duration, kill_timeout: Duration, out: &mut Vec<Step>) {
+        self.left_at.get_or_insert(now);
         let draining = self.state == State::Draining;
         self.voluntary = true;
         self.retired = true;
         let mut ladder = Ladder {
             signal_at: None,
-            kill_at: now + kill_timeout,
+            kill_at: now + drain + kill_timeout,
+            grace: kill_timeout,
         };
         match ask {
             Ask::Disconnect if self.connected => {
                 self.state = State::Draining;
-                ladder.signal_at = Some(now + kill_timeout.mul_f64(0.8));
+                ladder.signal_at = Some(if drain.is_zero() {
+                    now + kill_timeout.mul_f64(0.8)
+                } else {
+                    now + drain
+                });
                 if !draining {
                     out.push(Step::Disconnect);
                 }
@@ -286,9 +473,12 @@ impl Worker {
         }
         self.state = State::Stopping;
         self.killed.get_or_insert(reason);
+        self.forced = true;
+        self.left_at.get_or_insert(now);
         self.ladder = Some(Ladder {
             signal_at: None,
             kill_at: now + Duration::from_secs(3600),
+            grace: Duration::ZERO,
         });
         out.push(Step::Kill);
     }
@@ -308,10 +498,12 @@ impl Worker {
         if let Some(ladder) = self.ladder.as_mut().filter(|ladder| ladder.signal_at.is_some()) {
             self.state = State::Stopping;
             ladder.signal_at = Some(now + EXIT_GRACE);
+            ladder.kill_at = ladder.kill_at.min(now + EXIT_GRACE + ladder.grace);
         } else if let Some(limit) = detached.filter(|_| self.ladder.is_none() && !self.retired) {
             self.ladder = Some(Ladder {
                 signal_at: Some(now + limit),
                 kill_at: now + limit * 2,
+                grace: limit,
             });
         }
     }
@@ -329,7 +521,7 @@ impl Worker {
                 self.state = State::Stopping;
                 out.push(Step::Signal(SIGTERM));
             }
-        } else if self.listen_deadline().is_some_and(|at| at <= now) {
+        } else if self.ready_deadline().is_some_and(|at| at <= now) {
             self.kill(now, ExitReason::ListenTimeout, out);
         } else if self.uptime_deadline().is_some_and(|at| at <= now) {
             self.ready(now, ReadyBasis::Uptime, out);
@@ -349,27 +541,31 @@ impl Worker {
                     .map_or(ladder.kill_at, |at| at.min(ladder.kill_at)),
             ),
             None => self
-                .listen_deadline()
+                .ready_deadline()
                 .into_iter()
                 .chain(self.uptime_deadline())
                 .min(),
         }
     }
 
-    fn listen_deadline(&self) -> Option<Time> {
-        self.listen_limit
+    fn ready_deadline(&self) -> Option<Time> {
+        self.ready_limit
             .filter(|_| self.state == State::Starting)
             .map(|limit| self.forked + limit)
+            .max(self.extended.filter(|_| self.ready_limit.is_some()))
     }
 
-    /// Uptime is a basis only where nothing better will come.
+    /// Uptime is a basis only where nothing better will come, or where it was chosen.
     fn uptime_deadline(&self) -> Option<Time> {
-        let silent = self.state == State::Starting && !self.asked && self.listen_limit.is_none();
+        let uptime = self.readiness.uptime.filter(|_| self.state == State::Starting)?;
+        let silent = !self.asked && (self.ready_limit.is_none() || !self.has_channel);
         let since = if self.has_channel {
             self.online
         } else {
             Some(self.forked)
         };
-        since.filter(|_| silent).map(|since| since + UPTIME_READY)
+        since
+            .filter(|_| silent || self.readiness.chosen)
+            .map(|since| since + uptime)
     }
 }

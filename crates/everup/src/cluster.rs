@@ -3,11 +3,15 @@
 use crate::bind;
 use crate::driver::{Driver, reporter};
 use crate::event::{Event, Outcome};
+use crate::history::{ExitRecord, History};
 use crate::output::{Relay, wake};
 use crate::spec::{Output, Spec};
+use everup_core::app::{Accepted, Status, WorkerStatus};
+use everup_core::cause::Cause;
 use everup_core::id::{Slot, WorkerId};
+use everup_core::reload::{Receipt, Rollout};
 use everup_core::wire::HandleKind;
-use everup_core::worker::{State, Worker};
+use everup_core::worker::State;
 use serde_json::value::RawValue;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -25,6 +29,7 @@ use tokio::sync::mpsc::Receiver;
 #[derive(Debug)]
 pub struct Cluster {
     commander: Commander,
+    history: Arc<History>,
     engine: Option<JoinHandle<Outcome>>,
 }
 
@@ -57,17 +62,72 @@ pub struct WorkerInfo {
     pub voluntary: bool,
 }
 
-impl WorkerInfo {
-    pub(crate) fn new(worker: &Worker, accepted: u64) -> Self {
+impl From<WorkerStatus> for WorkerInfo {
+    fn from(worker: WorkerStatus) -> Self {
         Self {
             id: worker.id,
             slot: worker.slot,
             pid: worker.pid,
-            state: worker.state(),
-            accepted,
+            state: worker.state,
+            accepted: worker.accepted,
             connected: worker.connected,
             voluntary: worker.voluntary,
         }
+    }
+}
+
+/// What [`Cluster::reload`] is to do.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    /// What it is for.
+    pub cause: Cause,
+    /// Instead of [`Spec::rollout`].
+    pub rollout: Option<Rollout>,
+    /// Instead of [`Spec::env`], for the new generation and those after it.
+    pub env: Option<Vec<(OsString, OsString)>>,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self {
+            cause: Cause::Reload,
+            rollout: None,
+            env: None,
+        }
+    }
+}
+
+/// A reload under way.
+#[derive(Debug, Clone)]
+pub struct Reloading {
+    generation: u32,
+    queued: bool,
+    history: Arc<History>,
+}
+
+impl Reloading {
+    /// The new generation's number.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether it had to wait for another one.
+    #[must_use]
+    pub fn queued(&self) -> bool {
+        self.queued
+    }
+
+    /// Waits until it has replaced all that it will; old workers may still be draining.
+    pub fn wait_rolled(&self) {
+        self.history.await_rolled(self.generation);
+    }
+
+    /// Waits for its receipt, which is there when the old workers have ended (or when the next reload begins).
+    /// `None` at the limit, or when the cluster has ended without.
+    #[must_use]
+    pub fn wait(&self, limit: Option<Duration>) -> Option<Receipt> {
+        self.history.await_receipt(self.generation, limit)
     }
 }
 
@@ -106,7 +166,12 @@ pub(crate) enum Command {
     Kill(WorkerId, i32),
     Stop,
     StopNow,
-    Workers(SyncSender<Vec<WorkerInfo>>),
+    Reload(Reload, SyncSender<Accepted>),
+    AbortReload,
+    Scale(u32),
+    Launch,
+    Measured(WorkerId, u64),
+    Status(SyncSender<Status>),
 }
 
 /// The way to the engine. Commands are few and small, so their queue has no bound.
@@ -117,7 +182,7 @@ pub(crate) struct Commander {
 }
 
 impl Commander {
-    fn send(&self, command: Command) {
+    pub(crate) fn send(&self, command: Command) {
         // An engine that has ended obeys no more; its events say so.
         self.commands.send(command).ok();
         wake(&self.wake);
@@ -165,10 +230,14 @@ impl Cluster {
             };
             passed.push(bind::for_operator(asked).map_err(failed)?);
         }
+        let history = Arc::new(History::new(matches!(spec.output, Output::Lines(_))));
         let relay = match std::mem::replace(&mut spec.output, Output::Inherit) {
             Output::Lines(sink) => {
                 spec.output = Output::Lines(Box::new(Elsewhere));
-                Some(Relay::start(sink).map_err(system("start the thread that reads output"))?)
+                Some(
+                    Relay::start(sink, Arc::clone(&history))
+                        .map_err(system("start the thread that reads output"))?,
+                )
             }
             other => {
                 spec.output = other;
@@ -182,7 +251,7 @@ impl Cluster {
             commands,
             wake: Arc::new(wake),
         };
-        let (reporter, events, queued) = reporter(commander.clone());
+        let (reporter, events, queued) = reporter(commander.clone(), Arc::clone(&history));
         let driver = Driver::new(spec, passed, relay, received, waker, reporter)
             .map_err(system("set up the engine's descriptors"))?;
         let engine = std::thread::Builder::new()
@@ -192,6 +261,7 @@ impl Cluster {
         Ok((
             Self {
                 commander,
+                history,
                 engine: Some(engine),
             },
             Events { events, queued },
@@ -272,9 +342,67 @@ impl Cluster {
     /// The workers as they are now, by id; none after the end.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
+        let status = self.status();
+        status.map_or_else(Vec::new, |status| {
+            status.workers.into_iter().map(WorkerInfo::from).collect()
+        })
+    }
+
+    /// The cluster as it is now; `None` after the end.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
         let (answer, answered) = sync_channel(1);
-        self.commander.send(Command::Workers(answer));
-        answered.recv().unwrap_or_default()
+        self.commander.send(Command::Status(answer));
+        answered.recv().ok()
+    }
+
+    /// Replaces all workers by a new generation, without losing a connection. See
+    /// [`Rollout`] for how, and [`Receipt`] for what comes of it. While another reload is under way it waits, together
+    /// with all others that do. `None` when the cluster is ending.
+    #[must_use]
+    pub fn reload(&self, reload: Reload) -> Option<Reloading> {
+        let (answer, answered) = sync_channel(1);
+        self.commander.send(Command::Reload(reload, answer));
+        let (generation, queued) = match answered.recv().ok()? {
+            Accepted::Begun { generation } => (generation, false),
+            Accepted::Queued { generation } => (generation, true),
+            _ => return None,
+        };
+        Some(Reloading {
+            generation,
+            queued,
+            history: Arc::clone(&self.history),
+        })
+    }
+
+    /// Calls the reload under way off: new workers that have not taken a place go, and in places that are taken the
+    /// old generation is started again. Nothing happens when there is none.
+    pub fn abort_reload(&self) {
+        self.commander.send(Command::AbortReload);
+    }
+
+    /// Another number of workers: new ones are started at once, surplus ones (of the highest places) drain. 0 keeps the
+    /// sockets, so that clients wait.
+    pub fn scale(&self, workers: u32) {
+        self.commander.send(Command::Scale(workers));
+    }
+
+    /// Runs a [job](crate::Spec::job), unless it still runs ([`Event::Overlap`]).
+    pub fn launch(&self) {
+        self.commander.send(Command::Launch);
+    }
+
+    /// How workers have ended, the last [`EXITS`](crate::history::EXITS) of them, oldest first. Works after the end,
+    /// too.
+    #[must_use]
+    pub fn exits(&self) -> Vec<ExitRecord> {
+        self.history.exits()
+    }
+
+    /// What came of reloads, the last [`RECEIPTS`](crate::history::RECEIPTS) of them, oldest first.
+    #[must_use]
+    pub fn receipts(&self) -> Vec<Receipt> {
+        self.history.receipts()
     }
 
     /// Waits until the cluster has ended, which [`stop`](Self::stop) or a spent restart budget brings about.

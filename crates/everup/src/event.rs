@@ -1,8 +1,10 @@
 //! What happens in a cluster, as its owner sees it.
 
 use crate::cluster::Release;
+use everup_core::cause::Cause;
 use everup_core::exit::ExitStatus;
 use everup_core::id::{Slot, WorkerId};
+use everup_core::reload::{Phase, Receipt};
 use everup_core::wire::HandleKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -32,6 +34,8 @@ pub enum Event {
         slot: Slot,
         /// Its process id.
         pid: u32,
+        /// Which version of the app's command and settings it runs: 1, and one more with each reload.
+        generation: u32,
     },
     /// A worker process could not be started. It counts as an early death.
     SpawnFailed {
@@ -84,8 +88,14 @@ pub enum Event {
         pid: u32,
         /// How it ended.
         status: ExitStatus,
+        /// Which version of the app's command and settings it ran.
+        generation: u32,
         /// Why, as far as we know.
         reason: ExitReason,
+        /// Whether we killed it.
+        forced: bool,
+        /// Whether the kernel killed it for want of memory, as far as its control group tells.
+        oom: bool,
         /// Node's `exitedAfterDisconnect`: it left on purpose, by itself or because we asked.
         voluntary: bool,
         /// Since the fork.
@@ -99,6 +109,61 @@ pub enum Event {
         delay: Duration,
         /// What kind of death it follows.
         death: Death,
+    },
+    /// A worker is being replaced, or removed.
+    Replacing {
+        /// Who.
+        worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Why.
+        cause: Cause,
+    },
+    /// A spare took an active worker's place.
+    Promoted {
+        /// Who.
+        worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+    },
+    /// Most of the workers died in the same way within seconds: only one place is filled again, until its worker has
+    /// proven itself.
+    Storm {
+        /// How they died.
+        status: ExitStatus,
+        /// Which place is filled.
+        probe: Slot,
+    },
+    /// The storm is over.
+    Calm,
+    /// Another number of workers was asked for.
+    Scaled {
+        /// So many there were to be.
+        from: u32,
+        /// So many there are to be.
+        to: u32,
+    },
+    /// A reload has come this far.
+    Reloading {
+        /// The new generation.
+        generation: u32,
+        /// What it is for.
+        cause: Cause,
+        /// How far it is.
+        phase: Phase,
+        /// Places that are done.
+        done: u32,
+        /// All places.
+        total: u32,
+    },
+    /// A reload is over.
+    Reloaded(Box<Receipt>),
+    /// A job was to be run, and still runs.
+    Overlap,
+    /// A worker has ended, and by the restart policy (or because it is a job) it is not started again.
+    Finished {
+        /// Its place.
+        slot: Slot,
     },
     /// A message of the app's, as JSON text.
     Message {

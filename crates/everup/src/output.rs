@@ -4,6 +4,7 @@
 //! engine adds pipes. Invariants: nothing is dropped; memory is bounded by [`MAX_LINE`] per pipe; when the sink
 //! blocks, nothing is read, so the workers wait. Must not know: what the lines mean.
 
+use crate::history::History;
 use everup_core::id::{Slot, WorkerId};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
@@ -79,7 +80,8 @@ pub(crate) struct Pipe {
 }
 
 impl Relay {
-    pub(crate) fn start(sink: Box<dyn LineSink>) -> io::Result<Self> {
+    /// Every line goes to the sink, and its beginning to the history.
+    pub(crate) fn start(sink: Box<dyn LineSink>, history: Arc<History>) -> io::Result<Self> {
         let wake = crate::sys::spawn::waker()?;
         let (pipes, incoming) = channel();
         let (alive, ended) = channel();
@@ -90,7 +92,7 @@ impl Relay {
             incoming,
             pipes: BTreeMap::new(),
             next: 1,
-            sink,
+            sink: Remembered { sink, history },
             buffer: vec![0; MAX_LINE],
             taken: Arc::clone(&taken),
         };
@@ -146,6 +148,25 @@ pub(crate) fn clear(waker: &OwnedFd) {
     rustix::io::read(waker, &mut [0; 8]).ok();
 }
 
+/// A sink, and what remembers the last lines.
+#[derive(Debug)]
+struct Remembered {
+    sink: Box<dyn LineSink>,
+    history: Arc<History>,
+}
+
+impl LineSink for Remembered {
+    fn line(&mut self, line: Line<'_>) {
+        // First: whoever sees the line may ask for it.
+        self.history.line(line.worker, line.text);
+        self.sink.line(line);
+    }
+
+    fn flush(&mut self) {
+        self.sink.flush();
+    }
+}
+
 /// The thread's own state.
 #[derive(Debug)]
 struct Reader {
@@ -154,7 +175,7 @@ struct Reader {
     incoming: Receiver<Pipe>,
     pipes: BTreeMap<u64, (Pipe, Vec<u8>)>,
     next: u64,
-    sink: Box<dyn LineSink>,
+    sink: Remembered,
     buffer: Vec<u8>,
     taken: Arc<AtomicU64>,
 }
@@ -240,7 +261,7 @@ impl Reader {
                 false
             }
             Ok(read) => {
-                give(&mut *self.sink, pipe, rest, &self.buffer[..read]);
+                give(&mut self.sink, pipe, rest, &self.buffer[..read]);
                 self.taken.fetch_add(1, Ordering::Relaxed);
                 true
             }
@@ -314,7 +335,7 @@ mod tests {
 
     fn through(bytes: &[u8], step: usize) -> Lines {
         let kept = Kept::default();
-        let relay = Relay::start(Box::new(kept.clone())).unwrap();
+        let relay = Relay::start(Box::new(kept.clone()), Arc::default()).unwrap();
         let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
         relay.add(Pipe {
             worker: WorkerId(1),

@@ -4,6 +4,7 @@
 //! server in production can live with.
 
 use crate::output::LineSink;
+use everup_core::reload::Rollout;
 use everup_core::restart::RestartPolicy;
 use everup_core::schedule::Policy;
 use everup_core::wire::Serialization;
@@ -45,11 +46,29 @@ pub struct Spec {
     pub output: Output,
     /// How a worker is stopped.
     pub stop: StopPlan,
-    /// How long a worker may take until it listens. `None`: as long as it likes. A worker that passes the
+    /// How long a worker may take until it is ready. `None`: as long as it likes. A worker that passes the
     /// limit has failed: it is killed and counts against its restart budget.
     pub listen_timeout: Option<Duration>,
+    /// What makes a worker ready.
+    pub readiness: Readiness,
     /// What happens when a worker dies.
     pub restart: RestartPolicy,
+    /// How reloads go.
+    pub rollout: Rollout,
+    /// How many workers more are kept ready, out of the rotation; each takes a dead worker's place at once. Needs
+    /// workers with a channel and a policy by which the primary hands over.
+    pub spares: u32,
+    /// A worker that does not acknowledge a connection within this time is replaced. 30 s by default.
+    pub stuck_timeout: Option<Duration>,
+    /// A worker that is older is replaced (by up to 10 % earlier, by chance). No limit by default.
+    pub max_age: Option<Duration>,
+    /// A worker whose process tree uses more memory, in bytes, is replaced (from up to 10 % below on, by chance).
+    /// No limit by default.
+    pub memory_limit: Option<u64>,
+    /// Nothing is started until [`Cluster::launch`](crate::Cluster::launch), and nothing that ended is started again.
+    pub job: bool,
+    /// The cluster ends when no worker is left and, by the restart policy, none will be started.
+    pub ends_when_done: bool,
     /// The variable that holds a worker's slot number.
     pub instance_var: OsString,
     /// Reap orphans that are given to this process (as PID 1, or as sub-reaper). Only for a process whose
@@ -80,7 +99,15 @@ impl Spec {
             output: Output::Inherit,
             stop: StopPlan::default(),
             listen_timeout: None,
+            readiness: Readiness::default(),
             restart: RestartPolicy::default(),
+            rollout: Rollout::default(),
+            spares: 0,
+            stuck_timeout: Some(Duration::from_secs(30)),
+            max_age: None,
+            memory_limit: None,
+            job: false,
+            ends_when_done: false,
             instance_var: "NODE_APP_INSTANCE".into(),
             init: false,
         }
@@ -151,8 +178,13 @@ pub enum Output {
 pub struct StopPlan {
     /// How it is asked.
     pub ask: Ask,
-    /// From the asking until SIGKILL to its whole process tree. 5 s by default.
+    /// From the asking until SIGKILL to its whole process tree. 5 s by default. When a worker is replaced, it begins
+    /// after [`drain_timeout`](Self::drain_timeout).
     pub kill_timeout: Duration,
+    /// How long a worker that is replaced may go on with its connections. 30 s by default.
+    pub drain_timeout: Duration,
+    /// How many generations before the current one may still be draining; older ones are hurried. 2 by default.
+    pub max_draining: u32,
 }
 
 impl Default for StopPlan {
@@ -160,8 +192,10 @@ impl Default for StopPlan {
         Self {
             ask: Ask::Disconnect,
             kill_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+            max_draining: 2,
         }
     }
 }
 
-pub use everup_core::worker::Ask;
+pub use everup_core::worker::{Ask, Readiness};

@@ -89,7 +89,7 @@ impl At {
         let mut spec = Spec::new(&self.node);
         spec.args = vec![script(name).into(), case.into()];
         spec.workers = 0;
-        spec.restart = RestartPolicy::Never;
+        spec.restart = RestartPolicy::never();
         spec.policy = match self.mode {
             Mode::RoundRobin => Policy::RoundRobin,
             Mode::Shared => Policy::Shared,

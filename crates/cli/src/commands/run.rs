@@ -5,14 +5,16 @@ use crate::control::{ControlSocket, Ours, Server};
 use crate::error::CliError;
 use crate::events::{Reporter, Start};
 use crate::exit::Exit;
+use crate::operate::Operator;
 use crate::output::{Console, Prefixed};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::plan::Plan;
 use crate::signals::{self, Alarm};
+use crate::triggers::{Calls, Running, Sources, Trigger};
 use crate::{notes, port_owner};
 use anyhow::Context;
 use everup::signals::Signals;
-use everup::{Cluster, Event, Events, Outcome, Output, StartError};
+use everup::{Cluster, Event, Events, ExitStatus, Outcome, Output, Phase, StartError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Shared = Arc<Mutex<Reporter>>;
@@ -79,6 +81,8 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         cpus,
         pid_file,
         control,
+        env,
+        triggers,
         notices,
     } = plan;
     {
@@ -88,28 +92,37 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
     }
     let (app, limit) = (spec.name.clone(), spec.listen_timeout);
     spec.output = output;
+    // Before the first worker: what changes from now on counts.
+    let sources = Sources::open(triggers)?;
     let (cluster, events) = Cluster::start(spec).map_err(start_error)?;
     let cluster = Arc::new(cluster);
-    signals::watch(alarm, Arc::downgrade(&cluster), Arc::clone(reporter)).map_err(|source| {
-        CliError::System {
-            what: "start a thread for signals".into(),
-            source,
-        }
+    let operator = Operator::new(&cluster, env);
+    signals::watch(alarm, operator.clone(), Arc::clone(reporter)).map_err(|source| CliError::System {
+        what: "start a thread for signals".into(),
+        source,
     })?;
-    let server = control.map(|socket| serve(socket, &app, &cluster)).transpose()?;
-    let ended = follow(&cluster, events, pid_file, reporter);
+    let server = control.map(|socket| serve(socket, &app, &operator)).transpose()?;
+    let running = start_triggers(sources, &operator, reporter)?;
+    let ended = follow(&cluster, events, pid_file, &running, reporter);
+    running.stop();
     // Before the cluster is joined: a request may hold it.
     if let Some(server) = server {
         server.finish();
     }
     // The engine and the reader of the workers' output have written everything when this returns.
-    let joined = Arc::into_inner(cluster).map(Cluster::join);
+    let joined = last(cluster).map(Cluster::join);
     match ended.outcome.or(joined) {
         _ if ended.lost_pid_file.is_some() => ended
             .lost_pid_file
             .map_or(Ok(Exit::Unexpected), |error| Err(error.into())),
         Some(Outcome::Stopped) => Ok(Exit::Ok),
         Some(Outcome::Killed { .. }) => Ok(Exit::Killed),
+        Some(Outcome::Done { failures: 0, .. }) => Ok(Exit::Ok),
+        Some(Outcome::Done { failures, status }) => Err(CliError::Done {
+            app,
+            failures,
+            status: status.unwrap_or(ExitStatus::Unknown),
+        }),
         Some(Outcome::Failed { status }) => {
             let reporter = lock(reporter);
             Err(CliError::Failed {
@@ -122,12 +135,45 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
     }
 }
 
-fn serve(socket: ControlSocket, app: &str, cluster: &Arc<Cluster>) -> Result<Server, CliError> {
-    let ours = Ours::new(app.to_owned(), Arc::downgrade(cluster));
+fn serve(socket: ControlSocket, app: &str, operator: &Operator) -> Result<Server, CliError> {
+    let ours = Ours::new(app.to_owned(), operator.clone());
     Server::start(socket, Arc::new(ours)).map_err(|source| CliError::System {
         what: "serve the control socket".into(),
         source,
     })
+}
+
+/// Cron, schedule and file changes do what an operator would.
+fn start_triggers(sources: Sources, operator: &Operator, reporter: &Shared) -> Result<Running, CliError> {
+    let (operator, told) = (operator.clone(), Arc::clone(reporter));
+    let fire = {
+        let told = Arc::clone(&told);
+        move |trigger: Trigger| {
+            lock(&told).notice(&trigger.to_string());
+            if let Err(refusal) = operator.fire(&trigger) {
+                lock(&told).notice(&refusal.to_string());
+            }
+        }
+    };
+    let notice = move |text: String| lock(&told).notice(&text);
+    sources
+        .start(Calls { fire, notice })
+        .map_err(|source| CliError::System {
+            what: "start a thread for triggers".into(),
+            source,
+        })
+}
+
+/// Whoever else has the cluster at this moment (a signal, a control connection) is about to let go of it.
+fn last(mut cluster: Arc<Cluster>) -> Option<Cluster> {
+    for _ in 0..1000 {
+        match Arc::try_unwrap(cluster) {
+            Ok(cluster) => return Some(cluster),
+            Err(shared) => cluster = shared,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    None
 }
 
 /// How the events ended.
@@ -138,7 +184,13 @@ struct Ended {
 }
 
 /// Tells all events, and keeps the pid file.
-fn follow(cluster: &Cluster, mut events: Events, mut pid_file: Option<PidFile>, reporter: &Shared) -> Ended {
+fn follow(
+    cluster: &Cluster,
+    mut events: Events,
+    mut pid_file: Option<PidFile>,
+    triggers: &Running,
+    reporter: &Shared,
+) -> Ended {
     let mut ended = Ended {
         outcome: None,
         lost_pid_file: None,
@@ -161,8 +213,11 @@ fn follow(cluster: &Cluster, mut events: Events, mut pid_file: Option<PidFile>, 
                 }),
             }
         }
-        if let Event::Stopped { outcome } = event {
-            ended.outcome = Some(outcome);
+        match event {
+            Event::Stopped { outcome } => ended.outcome = Some(outcome),
+            Event::Reloading { phase, .. } if phase != Phase::Draining => triggers.pause(),
+            Event::Reloading { .. } | Event::Reloaded(_) => triggers.resume(),
+            _ => {}
         }
         lock(reporter).event(&event);
     }

@@ -3,26 +3,28 @@
 //! It does not own the cluster: when that is gone, every request is answered with `stopping`.
 
 use super::Operator;
+use crate::operate;
 use api::{Error, ErrorCode};
 use everup::Cluster;
 use everup_api as api;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// Our own cluster.
 #[derive(Debug)]
 pub(crate) struct Ours {
     app: String,
-    cluster: Weak<Cluster>,
+    operator: operate::Operator,
 }
 
 impl Ours {
-    pub(crate) fn new(app: String, cluster: Weak<Cluster>) -> Self {
-        Self { app, cluster }
+    pub(crate) fn new(app: String, operator: operate::Operator) -> Self {
+        Self { app, operator }
     }
 
     fn cluster(&self) -> Result<Arc<Cluster>, Error> {
-        let gone = || Error::new(ErrorCode::Stopping, "the app has ended");
-        self.cluster.upgrade().ok_or_else(gone)
+        self.operator
+            .cluster()
+            .map_err(|refusal| Error::new(ErrorCode::Stopping, refusal.to_string()))
     }
 }
 

@@ -1,9 +1,10 @@
 //! Events as lines for people.
 
+use super::supervision;
 use super::{Known, Start, number};
 use crate::duration::show;
 use crate::error::BindFailure;
-use everup::{Death, Event, ExitReason, ExitStatus, Outcome, ReadyBasis, WorkerId};
+use everup::{Death, Event, ExitReason, Outcome, ReadyBasis, WorkerId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
                 // Just told by `listening`.
                 ReadyBasis::Listening => return None,
                 ReadyBasis::Message => "as it says",
+                ReadyBasis::Notify => "as it says by sd_notify",
+                ReadyBasis::Probe => "as its probe says",
                 ReadyBasis::Uptime => "as it stays up and asks for no address",
                 _ => "",
             };
@@ -59,10 +62,16 @@ pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
             worker,
             status,
             reason,
+            forced,
+            oom,
             uptime,
             voluntary,
             ..
-        } => exit(&who(worker), *status, *reason, *voluntary, *uptime),
+        } => {
+            let oom = if *oom { " (out of memory)" } else { "" };
+            let ended = format!("{status}{oom}");
+            exit(&who(worker), &ended, (*reason, *forced), *voluntary, *uptime)
+        }
         Event::Respawn { slot, delay, death } => respawn(slot.0, *delay, *death),
         Event::Error {
             worker: Some(worker),
@@ -73,19 +82,31 @@ pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
         Event::Stopped { outcome } => match outcome {
             Outcome::Stopped => "stopped".into(),
             Outcome::Killed { workers } => format!("stopped; {} had to be killed", count(*workers, "worker")),
+            Outcome::Done { failures: 0, .. } => "done".into(),
+            Outcome::Done { failures, .. } => format!("done; {} failed", count(*failures, "worker")),
             _ => "gave up".into(),
         },
         Event::Skipped { events } => format!(
             "{} not shown: this output is read too slowly",
             count(*events, "event")
         ),
-        _ => return None,
+        other => return supervision::human(other, |worker| who(&worker)),
     })
 }
 
-fn exit(who: &str, status: ExitStatus, reason: ExitReason, voluntary: bool, uptime: Duration) -> String {
+fn exit(
+    who: &str,
+    status: &str,
+    (reason, forced): (ExitReason, bool),
+    voluntary: bool,
+    uptime: Duration,
+) -> String {
     let after = show(uptime);
     match reason {
+        ExitReason::Replaced(cause) if forced => {
+            format!("{who} killed after {after} ({cause}): it did not stop within the kill timeout")
+        }
+        ExitReason::Replaced(cause) => format!("{who} stopped with {status} after {after} ({cause})"),
         ExitReason::KillTimeout => {
             format!("{who} killed after {after}: it did not stop within the kill timeout")
         }
@@ -152,7 +173,7 @@ mod tests {
     use super::*;
     use crate::cpus::Cpus;
     use crate::port_owner::Owner;
-    use everup::{Address, Slot};
+    use everup::{Address, ExitStatus, Slot};
 
     fn lines(events: &[Event]) -> Vec<String> {
         let workers = BTreeMap::from([(
@@ -181,6 +202,7 @@ mod tests {
                 worker: WORKER,
                 slot: SLOT,
                 pid: 123,
+                generation: 1,
             },
             Event::Online { worker: WORKER },
             Event::Listening {
@@ -225,8 +247,11 @@ mod tests {
                 worker: WORKER,
                 slot: SLOT,
                 pid: 123,
+                generation: 1,
                 status,
                 reason,
+                forced: false,
+                oom: false,
                 voluntary,
                 uptime,
             }

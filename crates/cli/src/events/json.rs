@@ -1,7 +1,7 @@
 //! Events as JSON objects. Names and fields are an interface: `docs/run.md` has an example of each, and a test
 //! compares.
 
-use super::{Known, Start, number};
+use super::{Known, Start, number, supervision};
 use crate::duration::millis;
 use crate::error::{BindFailure, CliError};
 use everup::{
@@ -10,7 +10,7 @@ use everup::{
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
 /// An object with its event's name first.
 pub(super) fn object(name: &str, fields: &[(&str, Value)]) -> Object {
@@ -38,6 +38,7 @@ pub(super) fn start(start: &Start) -> Object {
 }
 
 /// The object of a cluster's event.
+#[expect(clippy::too_many_lines, reason = "one arm per event")]
 pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Object {
     let of = |name: &str, worker: &WorkerId, fields: &[(&str, Value)]| {
         of_worker(name, *worker, workers.get(worker), fields)
@@ -48,7 +49,9 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
             fields.extend(address_fields(address));
             object("bound", &fields)
         }
-        Event::Fork { worker, .. } => of("fork", worker, &[]),
+        Event::Fork {
+            worker, generation, ..
+        } => of("fork", worker, &[("generation", (*generation).into())]),
         Event::SpawnFailed { worker, slot, why } => object(
             "spawn_failed",
             &[
@@ -72,13 +75,21 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
         Event::Exit {
             worker,
             status,
+            generation,
             reason,
+            forced,
+            oom,
             voluntary,
             uptime,
             ..
         } => {
             let mut fields = status_fields(*status);
+            fields.push(("generation", (*generation).into()));
             fields.push(("reason", reason_name(*reason).into()));
+            fields.push(("forced", (*forced).into()));
+            if *oom {
+                fields.push(("oom", true.into()));
+            }
             fields.push(("voluntary", (*voluntary).into()));
             fields.push(("uptime_ms", millis(*uptime).into()));
             of("exit", worker, &fields)
@@ -111,8 +122,11 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
         Event::Stopping => object("stopping", &[]),
         Event::Stopped { outcome } => stopped(*outcome),
         Event::Skipped { events } => object("skipped", &[("events", (*events).into())]),
-        // An event that this version has no name for.
-        _ => object("other", &[]),
+        other => {
+            let of = |name: &str, worker: WorkerId, fields: &[(&str, Value)]| of(name, &worker, fields);
+            // Else an event that this version has no name for.
+            supervision::json(other, of).unwrap_or_else(|| object("other", &[]))
+        }
     }
 }
 
@@ -173,7 +187,7 @@ fn address_fields(address: &Address) -> Vec<(&'static str, Value)> {
     fields
 }
 
-fn status_fields(status: ExitStatus) -> Vec<(&'static str, Value)> {
+pub(super) fn status_fields(status: ExitStatus) -> Vec<(&'static str, Value)> {
     match status {
         ExitStatus::Code(code) => vec![("code", code.into())],
         ExitStatus::Signal { signal, core } => {
@@ -195,6 +209,10 @@ fn stopped(outcome: Outcome) -> Object {
             fields.extend(status.map(status_fields).unwrap_or_default());
             object("stopped", &fields)
         }
+        Outcome::Done { failures, .. } => object(
+            "stopped",
+            &[("outcome", "done".into()), ("failures", failures.into())],
+        ),
         _ => object("stopped", &[("outcome", "other".into())]),
     }
 }
@@ -212,6 +230,8 @@ fn basis_name(basis: ReadyBasis) -> &'static str {
     match basis {
         ReadyBasis::Listening => "listening",
         ReadyBasis::Message => "message",
+        ReadyBasis::Notify => "notify",
+        ReadyBasis::Probe => "probe",
         ReadyBasis::Uptime => "uptime",
         _ => "other",
     }
@@ -225,6 +245,7 @@ fn reason_name(reason: ExitReason) -> &'static str {
         ExitReason::ListenTimeout => "listen_timeout",
         ExitReason::Protocol => "protocol",
         ExitReason::Killed => "killed",
+        ExitReason::Replaced(cause) => cause.name(),
         _ => "other",
     }
 }
@@ -256,7 +277,7 @@ mod tests {
     use crate::cpus::Cpus;
     use crate::error::End;
     use crate::port_owner::Owner;
-    use everup::Slot;
+    use everup::{Cause, Phase, Slot};
     use std::time::Duration;
 
     const WORKER: WorkerId = WorkerId(1);
@@ -313,6 +334,7 @@ mod tests {
                 worker: WORKER,
                 slot: KNOWN.slot,
                 pid: KNOWN.pid,
+                generation: 1,
             }),
             told(&Event::SpawnFailed {
                 worker: WORKER,
@@ -333,6 +355,39 @@ mod tests {
         ]
     }
 
+    fn supervising() -> Vec<Object> {
+        let code = ExitStatus::Code(1);
+        vec![
+            told(&Event::Replacing {
+                worker: WORKER,
+                slot: KNOWN.slot,
+                cause: Cause::Memory {
+                    bytes: 320 << 20,
+                    limit: 300 << 20,
+                },
+            }),
+            told(&Event::Promoted {
+                worker: WORKER,
+                slot: KNOWN.slot,
+            }),
+            told(&Event::Storm {
+                status: code,
+                probe: KNOWN.slot,
+            }),
+            told(&Event::Calm),
+            told(&Event::Scaled { from: 2, to: 4 }),
+            told(&Event::Reloading {
+                generation: 2,
+                cause: Cause::Reload,
+                phase: Phase::Rolling,
+                done: 1,
+                total: 2,
+            }),
+            told(&Event::Overlap),
+            told(&Event::Finished { slot: KNOWN.slot }),
+        ]
+    }
+
     fn afterwards() -> Vec<Object> {
         let exit = |status, reason, voluntary| {
             let uptime = Duration::from_secs(2);
@@ -341,8 +396,11 @@ mod tests {
                 worker: WORKER,
                 slot,
                 pid,
+                generation: 1,
                 status,
                 reason,
+                forced: reason == ExitReason::KillTimeout,
+                oom: false,
                 voluntary,
                 uptime,
             })
@@ -383,6 +441,10 @@ mod tests {
             stopped(Outcome::Stopped),
             stopped(Outcome::Killed { workers: 1 }),
             stopped(Outcome::Failed { status: Some(code) }),
+            stopped(Outcome::Done {
+                failures: 1,
+                status: Some(code),
+            }),
             fatal(&error),
         ]
     }
@@ -414,13 +476,14 @@ mod tests {
             if object["event"] == "start" {
                 object.insert("pid".into(), std::process::id().into());
             }
-            // One cannot be made outside of the engine: it owns the descriptor.
-            if object["event"] != "handle" {
+            // These cannot be made outside of the engine: one owns a descriptor, the other is for it alone to fill in.
+            if object["event"] != "handle" && object["event"] != "reloaded" {
                 documented.push(Value::Object(object).to_string());
             }
         }
         let real: Vec<_> = while_starting()
             .into_iter()
+            .chain(supervising())
             .chain(afterwards())
             .map(|object| Value::Object(object).to_string())
             .collect();

@@ -4,6 +4,7 @@
 
 mod human;
 mod json;
+pub(crate) mod supervision;
 mod time;
 
 use crate::args::EventFormat;
@@ -138,7 +139,10 @@ impl Reporter {
     /// An event of the cluster.
     pub(crate) fn event(&mut self, event: &Event) {
         self.ends.note(event);
-        if let Event::Fork { worker, slot, pid } = event {
+        if let Event::Fork {
+            worker, slot, pid, ..
+        } = event
+        {
             self.workers.insert(
                 *worker,
                 Known {
@@ -300,12 +304,20 @@ mod tests {
             worker,
             slot,
             pid,
+            generation: 1,
             status,
             reason,
+            forced: false,
+            oom: false,
             voluntary: false,
             uptime: Duration::ZERO,
         };
-        reporter.event(&Event::Fork { worker, slot, pid });
+        reporter.event(&Event::Fork {
+            worker,
+            slot,
+            pid,
+            generation: 1,
+        });
         reporter.event(&Event::Error {
             worker: Some(worker),
             what: "something odd".into(),
@@ -327,7 +339,12 @@ mod tests {
             End::NotStarted("exec format error".into())
         );
         let worker = WorkerId(3);
-        reporter.event(&Event::Fork { worker, slot, pid });
+        reporter.event(&Event::Fork {
+            worker,
+            slot,
+            pid,
+            generation: 1,
+        });
         assert_eq!(reporter.end(None, None), End::Status(None));
     }
 }

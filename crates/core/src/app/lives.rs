@@ -1,28 +1,42 @@
 //! The beginnings and ends of workers, and of the cluster.
 
 use super::{Action, App, Notice, Outcome, Phase};
+use crate::cause::Cause;
 use crate::exit::ExitStatus;
 use crate::id::{Slot, WorkerId};
-use crate::restart::{PROVEN, RestartPolicy};
+use crate::reload::Reload;
+use crate::restart::{Death, When};
 use crate::schedule::Policy;
 use crate::time::Time;
-use crate::worker::{ExitReason, ReadyBasis, State, Step, Worker};
+use crate::worker::{ExitReason, State, Step, Worker};
+use std::time::Duration;
+
+/// How much shorter a delay may become by chance, in percent, so that workers do not come back all at once.
+const RESPAWN_SPREAD: u32 = 20;
 
 impl App {
     pub(super) fn start(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.config.job {
+            return;
+        }
         for slot in self.slots.all() {
             self.spawn(now, slot, out);
         }
     }
 
+    /// Starts a worker that has its slot from now on.
     pub(super) fn spawn(&mut self, now: Time, slot: Slot, out: &mut Vec<Action>) -> WorkerId {
-        let id = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        let worker = Worker::new(now, id, slot, self.config.channel, self.config.listen_timeout);
-        self.workers.insert(id, worker);
-        self.slots.filled(slot, id);
-        out.push(Action::Spawn { worker: id, slot });
-        id
+        let reload = self.reload.as_ref().filter(|reload| reload.wants_new(slot));
+        let generation = reload.map_or(self.generation, Reload::generation);
+        let (standby, strict) = (self.stands_by(), reload.is_some());
+        let worker = self.birth(now, slot, generation, standby, strict);
+        self.slots.filled(slot, worker);
+        out.push(Action::Spawn {
+            worker,
+            slot,
+            generation,
+        });
+        worker
     }
 
     pub(super) fn spawned(&mut self, worker: WorkerId, pid: u32, out: &mut Vec<Action>) {
@@ -34,8 +48,9 @@ impl App {
             worker,
             slot: known.slot,
             pid,
+            generation: known.generation,
         }));
-        if self.all_ready {
+        if self.slots.get(known.slot).and_then(|place| place.worker) == Some(worker) {
             self.all_ready = false;
         }
     }
@@ -46,8 +61,9 @@ impl App {
         };
         failed.exit = Some(ExitStatus::Unknown);
         let slot = failed.slot;
+        let reason = format!("worker {worker} could not be started: {why}");
         out.push(Action::Notice(Notice::SpawnFailed { worker, slot, why }));
-        self.replace(now, &failed, false, out);
+        self.buried(now, &failed, false, reason, out);
     }
 
     pub(super) fn garbled(&mut self, now: Time, worker: WorkerId, what: String, out: &mut Vec<Action>) {
@@ -65,7 +81,7 @@ impl App {
         let Some(known) = self.workers.get_mut(&worker).filter(|known| known.connected) else {
             return;
         };
-        let restarts = matches!(self.config.restart, RestartPolicy::Always(_));
+        let restarts = self.config.restart.when != When::Never;
         known.channel_closed(now, restarts.then_some(self.config.kill_timeout));
         out.push(Action::Notice(Notice::Disconnect { worker }));
         self.out_of_rotation(now, worker, out);
@@ -79,47 +95,147 @@ impl App {
             return;
         };
         dead.exit = Some(status);
+        self.waiting.remove(&worker);
         self.last_status = Some(status);
-        let killed = matches!(dead.reason(), ExitReason::KillTimeout | ExitReason::Killed);
+        let killed =
+            dead.forced() && !matches!(dead.reason(), ExitReason::Protocol | ExitReason::ListenTimeout);
         self.killed += u32::from(killed && self.phase == Phase::Stopping);
         out.push(Action::Notice(Notice::Exit {
             worker,
             slot: dead.slot,
             pid: dead.pid,
+            generation: dead.generation,
             status,
             reason: dead.reason(),
+            forced: dead.forced(),
             voluntary: dead.voluntary,
             uptime: now.since(dead.forked),
         }));
         let proven = self.proven(now, &dead);
+        if let Some(reload) = self.reload.as_mut() {
+            let left = dead.left_at().unwrap_or(now);
+            reload.drained(worker, now.since(left), dead.forced());
+        }
         self.dispatcher.lost(now, worker, &mut self.placements);
         self.place(out);
-        self.replace(now, &dead, proven, out);
+        let why = self.why_it_failed(&dead);
+        self.buried(now, &dead, proven, why, out);
+        self.restless = true;
     }
 
     /// Whether a dead worker had been of use: see [`crate::restart`]. Where we do not see who is served, it had if
     /// it was ready.
-    fn proven(&self, now: Time, dead: &Worker) -> bool {
-        let Some(since) = dead.ready_since() else {
+    pub(super) fn proven(&self, now: Time, worker: &Worker) -> bool {
+        let Some(since) = worker.ready_since() else {
             return false;
         };
         let seen = self.config.channel && self.config.policy != Policy::Shared;
-        !seen || self.dispatcher.accepted(dead.id) > 0 || now.since(since) >= PROVEN
+        let least = self.config.restart.budget.min_uptime;
+        !seen || self.dispatcher.accepted(worker.id) > 0 || now.since(since) >= least
     }
 
     /// What follows from the end of a worker.
-    pub(super) fn replace(&mut self, now: Time, dead: &Worker, proven: bool, out: &mut Vec<Action>) {
-        let budget = match &self.config.restart {
-            RestartPolicy::Always(budget) if self.phase == Phase::Running && !dead.retired() => {
-                budget.clone()
-            }
-            RestartPolicy::Always(_) | RestartPolicy::Never => {
-                self.slots.retire(dead.slot, dead.id);
-                return self.end_if_over(out);
-            }
+    fn buried(&mut self, now: Time, dead: &Worker, proven: bool, why: String, out: &mut Vec<Action>) {
+        let slot = dead.slot;
+        let Some(place) = self.slots.get_mut(slot) else {
+            return self.end_if_over(out);
         };
-        let (delay, death) = self.slots.died(now, dead.slot, proven, &budget);
-        if self.workers.is_empty() && self.slots.all_spent(&budget) {
+        if place.successor == Some(dead.id) {
+            place.successor = None;
+            if self.reload_has(slot) {
+                self.fail_reload(now, Some(slot), why, out);
+            } else {
+                self.successor_failed(now, slot);
+            }
+        } else if place.worker == Some(dead.id) {
+            place.worker = None;
+            place.left = Some((dead.id, dead.pid));
+            self.holder_died(now, dead, proven, why, out);
+        } else if place.waits && place.left.is_some_and(|(left, _)| left == dead.id) {
+            place.waits = false;
+            if self.phase == Phase::Running {
+                self.spawn(now, slot, out);
+            }
+        }
+        self.end_if_over(out);
+    }
+
+    fn holder_died(&mut self, now: Time, dead: &Worker, proven: bool, why: String, out: &mut Vec<Action>) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        let slot = dead.slot;
+        self.rebalance(now, out);
+        let status = dead.exit.unwrap_or(ExitStatus::Unknown);
+        let ours = matches!(dead.reason(), ExitReason::ListenTimeout | ExitReason::Protocol);
+        if dead.retired() || self.config.job || !ours && !self.config.restart.replaces(status) {
+            return self.gone_for_good(now, dead, status, out);
+        }
+        if self.in_reload(slot, dead.generation) {
+            self.fail_reload(now, Some(slot), why, out);
+        }
+        let budget = self.config.restart.budget.clone();
+        let (delay, death) = self.slots.died(now, slot, proven, &budget);
+        let slots = self.slots.count();
+        if self.storm.died(now, slot, status, slots) {
+            out.push(Action::Notice(Notice::Storm { status, probe: slot }));
+            for other in self.slots.all() {
+                let probe = self.storm.admits(other);
+                if let Some(place) = self.slots.get_mut(other) {
+                    place.held = !probe && place.worker.is_none();
+                }
+            }
+        }
+        let Some(place) = self.slots.get_mut(slot) else {
+            return;
+        };
+        place.wanted = None;
+        if let Some(successor) = place.successor.take() {
+            place.worker = Some(successor);
+            self.took_over(slot);
+            return self.rebalance(now, out);
+        }
+        self.refill(now, slot, delay, death, out);
+    }
+
+    /// A worker that is not to be replaced is gone.
+    fn gone_for_good(&mut self, now: Time, dead: &Worker, status: ExitStatus, out: &mut Vec<Action>) {
+        let slot = dead.slot;
+        self.failures += u32::from(!dead.retired() && !status.success());
+        if self.config.job {
+            return out.push(Action::Notice(Notice::Finished { slot }));
+        }
+        let place = self.slots.remove(slot);
+        if let Some(successor) = place.and_then(|place| place.successor) {
+            self.retire(now, successor, Cause::Scale, out);
+        }
+        self.roll(now, out, |reload, moves| reload.removed(slot, moves));
+        if !dead.retired() {
+            out.push(Action::Notice(Notice::Finished { slot }));
+        }
+        let over = self.config.ends_when_done && self.target > 0 && !dead.retired();
+        if over && self.slots.count() == 0 && self.workers.is_empty() {
+            let (failures, status) = (self.failures, Some(status));
+            self.finish(Outcome::Done { failures, status }, out);
+        }
+    }
+
+    /// A place is filled again after the death of its worker, unless the app has failed.
+    pub(super) fn refill(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        delay: Duration,
+        death: Death,
+        out: &mut Vec<Action>,
+    ) {
+        let budget = &self.config.restart.budget;
+        let tried = self
+            .storm
+            .probe()
+            .is_some_and(|probe| self.slots.spent(probe, budget));
+        if self.workers.is_empty() && (tried || self.slots.all_spent(budget)) {
+            self.tell_receipt(now, false, out);
             return self.finish(
                 Outcome::Failed {
                     status: self.last_status,
@@ -127,16 +243,76 @@ impl App {
                 out,
             );
         }
-        out.push(Action::Notice(Notice::Respawn {
-            slot: dead.slot,
-            delay,
-            death,
-        }));
-        if delay.is_zero() {
-            self.spawn(now, dead.slot, out);
+        let delay = self.jitter.shorten(delay, RESPAWN_SPREAD);
+        out.push(Action::Notice(Notice::Respawn { slot, delay, death }));
+        let held = !self.storm.admits(slot);
+        if delay.is_zero() && !held {
+            self.spawn(now, slot, out);
         } else {
-            self.slots.respawn_at(dead.slot, now + delay);
+            self.slots.respawn_at(slot, now + delay);
+            if let Some(place) = self.slots.get_mut(slot) {
+                place.held = held;
+            }
         }
+    }
+
+    /// The storm is over: whoever waited for that is started.
+    pub(super) fn calm(&mut self, now: Time, out: &mut Vec<Action>) {
+        if !self.storm.calm() {
+            return;
+        }
+        out.push(Action::Notice(Notice::Calm));
+        for slot in self.slots.all() {
+            let Some(place) = self.slots.get_mut(slot).filter(|place| place.held) else {
+                continue;
+            };
+            place.held = false;
+        }
+        for slot in self.slots.due(now) {
+            self.spawn(now, slot, out);
+        }
+    }
+
+    /// Whether the probe of a storm has proven itself.
+    pub(super) fn look_at_the_probe(&mut self, now: Time, out: &mut Vec<Action>) {
+        let probe = self.storm.probe().and_then(|slot| self.slots.get(slot)?.worker);
+        let proven = |worker: &Worker| self.proven(now, worker);
+        if probe.and_then(|id| self.workers.get(&id)).is_some_and(proven) {
+            self.calm(now, out);
+        }
+    }
+
+    fn probe_deadline(&self) -> Option<Time> {
+        let probe = self.slots.get(self.storm.probe()?)?.worker?;
+        let since = self.workers.get(&probe)?.ready_since()?;
+        Some(since + self.config.restart.budget.min_uptime)
+    }
+
+    /// What is to be looked at as time passes.
+    pub(super) fn supervise(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        self.look_for_the_bad(now, out);
+        self.look_at_the_probe(now, out);
+        self.advance(now, out);
+    }
+
+    /// When [`supervise`](Self::supervise) may find something to do.
+    pub(super) fn supervision_deadline(&self) -> Option<Time> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        let reload = self.reload.as_ref().and_then(Reload::next_deadline);
+        [
+            self.wanted_deadline(),
+            self.bad_deadline(),
+            self.probe_deadline(),
+            reload,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     pub(super) fn disconnect(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>) {
@@ -145,6 +321,7 @@ impl App {
     }
 
     pub(super) fn stop(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.tell_receipt(now, true, out);
         self.begin_stop(out);
         self.dispatcher.flush(now, &mut self.placements);
         self.place(out);
@@ -159,6 +336,7 @@ impl App {
     }
 
     pub(super) fn stop_now(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.tell_receipt(now, true, out);
         self.begin_stop(out);
         for id in self.ids() {
             self.with_worker(now, id, out, |worker, steps| {
@@ -172,6 +350,7 @@ impl App {
         if self.phase == Phase::Running {
             self.phase = Phase::Stopping;
             self.slots.cancel();
+            self.queued = None;
             out.push(Action::Notice(Notice::Stopping));
         }
     }
@@ -197,6 +376,7 @@ impl App {
 
     pub(super) fn out_of_rotation(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>) {
         self.dispatcher.retire(worker);
+        self.waiting.remove(&worker);
         self.endpoints.gone(worker, &mut self.effects);
         self.effect(now, out);
         self.retries.retain(|retry| retry.worker != worker);
@@ -227,21 +407,15 @@ impl App {
         self.steps = steps;
     }
 
-    pub(super) fn became_ready(&mut self, now: Time, id: WorkerId, basis: ReadyBasis, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else {
-            return;
+    /// Whether everybody is ready who is to be there; told once until it is no longer so.
+    pub(super) fn look_whether_all_are_ready(&mut self, now: Time, out: &mut Vec<Action>) {
+        let online = |id: &WorkerId| {
+            self.workers
+                .get(id)
+                .is_some_and(|worker| worker.state() == State::Online)
         };
-        out.push(Action::Notice(Notice::Ready {
-            worker: id,
-            basis,
-            after: now.since(worker.forked),
-        }));
-        let ready = self
-            .workers
-            .values()
-            .filter(|worker| worker.state() == State::Online)
-            .count();
-        if ready != self.slots.count() || self.phase != Phase::Running {
+        let ready = self.slots.holders().filter(online).count();
+        if ready == 0 || ready != self.slots.count() || self.phase != Phase::Running {
             return;
         }
         self.endpoints.all_ready(now);

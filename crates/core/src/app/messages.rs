@@ -1,6 +1,7 @@
 //! Everything that passes between the machine and its driver.
 
 use super::{Notice, Outcome};
+use crate::cause::Cause;
 use crate::dispatch::{Look, Placement};
 use crate::endpoint::{BindRequest, Bound};
 use crate::exit::ExitStatus;
@@ -99,6 +100,39 @@ pub enum Input {
         /// Whose.
         worker: WorkerId,
     },
+    /// A worker failed its liveness probe, or the like: it is replaced.
+    Unhealthy {
+        /// Who.
+        worker: WorkerId,
+        /// Why.
+        cause: Cause,
+    },
+    /// How much memory a worker's process tree uses.
+    Measured {
+        /// Whose.
+        worker: WorkerId,
+        /// How much, in bytes.
+        bytes: u64,
+    },
+    /// What became of the connections of a worker that left the rotation ([`Action::Hold`]). Before its
+    /// [`Input::Exited`]; more may come after it.
+    Drained {
+        /// Whose.
+        worker: WorkerId,
+        /// So many went to other workers.
+        moved: u64,
+        /// So many requests will not be answered; `None` if that could not be seen.
+        lost: Option<u64>,
+    },
+    /// An operator: so many workers.
+    Scale {
+        /// How many.
+        workers: u32,
+    },
+    /// An operator: the reload is called off.
+    AbortReload,
+    /// A job is to be run now.
+    Launch,
     /// An operator: stop everything by the ladder. What waits in the kernel's queues was accepted just before:
     /// it is still handed over, and the sockets are closed.
     Stop,
@@ -115,6 +149,14 @@ pub enum Action {
         worker: WorkerId,
         /// Its place.
         slot: Slot,
+        /// Which version of the app's command and settings it runs.
+        generation: u32,
+    },
+    /// A worker has left the rotation and will be asked to go: from now on, watch what becomes of its connections and
+    /// report it by [`Input::Drained`].
+    Hold {
+        /// Whose.
+        worker: WorkerId,
     },
     /// Bind a socket; report [`Input::Bound`].
     Bind {

@@ -9,31 +9,43 @@
 //!    └── every slot's budget spent, nobody alive ──▶ Ended (failed)
 //! ```
 //!
-//! The rest of the machine is in `lives` (workers and the cluster begin and end) and `talk` (what workers say).
+//! The rest of the machine is in `lives` (workers and the cluster begin and end), `talk` (what workers say),
+//! `replace` (one worker takes another one's place), `roll` (reloads) and `scale` (how many there are).
 //!
-//! Invariants: at most one living worker per slot; a worker leaves the rotation before it is asked to end; every
-//! worker forked is reported as exited exactly once; nothing is decided after `Ended`.
+//! Invariants: a slot has at most one worker and at most one successor, and every other living worker is on its way
+//! out; a worker leaves the rotation before it is asked to end; every worker forked is reported as exited exactly
+//! once; nothing is decided after `Ended`.
 
 mod lives;
 mod messages;
 mod notice;
+mod replace;
+mod roll;
+mod scale;
 mod slots;
+mod status;
 mod talk;
 
 pub use messages::{Action, Input};
 pub use notice::{Address, Notice, Outcome};
+pub use roll::Accepted;
+pub use status::{ReloadStatus, Role, Status, WorkerStatus};
 
 use crate::dispatch::{Dispatcher, Placement};
 use crate::endpoint::{Bound, Effect, Endpoints};
 use crate::exit::ExitStatus;
 use crate::id::{EndpointId, Token, WorkerId};
+use crate::jitter::Jitter;
+use crate::reload::{Reload, Rollout};
 use crate::restart::RestartPolicy;
 use crate::schedule::Policy;
+use crate::storm::Storm;
 use crate::time::Time;
 use crate::wire::{Reply, SharedKind};
-use crate::worker::{Ask, Step, Worker};
+use crate::worker::{Ask, Readiness, Step, Worker};
+use roll::Queued;
 use slots::Slots;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What does not change while a cluster runs.
@@ -51,8 +63,55 @@ pub struct Config {
     pub ask: Ask,
     /// From the asking to SIGKILL.
     pub kill_timeout: Duration,
-    /// How long a worker may take until it listens.
-    pub listen_timeout: Option<Duration>,
+    /// How long a worker may take until it is ready.
+    pub ready_limit: Option<Duration>,
+    /// What makes a worker ready.
+    pub readiness: Readiness,
+    /// How many workers more are kept ready, out of the rotation.
+    pub spares: u32,
+    /// How long a worker that is replaced may go on with its connections until it gets a signal.
+    pub drain_timeout: Duration,
+    /// How many generations before the current one may still be draining; older ones are hurried.
+    pub max_draining: u32,
+    /// How reloads go.
+    pub rollout: Rollout,
+    /// How long a worker may take to acknowledge a connection.
+    pub stuck_timeout: Option<Duration>,
+    /// How old a worker may become.
+    pub max_age: Option<Duration>,
+    /// How much memory a worker and its descendants may use, in bytes.
+    pub memory_limit: Option<u64>,
+    /// Whether nothing is started until [`App::launch`], and nothing that ended is started again.
+    pub job: bool,
+    /// Whether the cluster ends when no worker is left and none will be started.
+    pub ends_when_done: bool,
+    /// For what is to be spread in time.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            policy: Policy::default(),
+            channel: true,
+            restart: RestartPolicy::default(),
+            ask: Ask::Disconnect,
+            kill_timeout: Duration::from_secs(5),
+            ready_limit: None,
+            readiness: Readiness::default(),
+            spares: 0,
+            drain_timeout: Duration::from_secs(30),
+            max_draining: 2,
+            rollout: Rollout::default(),
+            stuck_timeout: None,
+            max_age: None,
+            memory_limit: None,
+            job: false,
+            ends_when_done: false,
+            seed: 0,
+        }
+    }
 }
 
 /// How far the cluster is.
@@ -73,9 +132,26 @@ pub struct App {
     slots: Slots,
     endpoints: Endpoints,
     dispatcher: Dispatcher,
+    /// Endpoints that workers have asked for which are not in the rotation yet.
+    waiting: BTreeMap<WorkerId, BTreeSet<EndpointId>>,
     retries: Vec<Retry>,
+    /// How many active workers there are to be.
+    target: u32,
+    /// The generation that is meant to run.
+    generation: u32,
+    next_generation: u32,
+    reload: Option<Reload>,
+    queued: Option<Queued>,
+    storm: Storm,
+    jitter: Jitter,
+    /// Some worker of this app has shown its readiness by more than its uptime.
+    speaks: bool,
+    /// Something happened after which a replacement may begin.
+    restless: bool,
     all_ready: bool,
     killed: u32,
+    /// Workers that ended for good with something else than success.
+    failures: u32,
     last_status: Option<ExitStatus>,
     // Kept to spare an allocation per input.
     steps: Vec<Step>,
@@ -104,7 +180,22 @@ impl App {
             phase: Phase::Running,
             next_worker: 1,
             workers: BTreeMap::new(),
-            slots: Slots::new(config.workers),
+            slots: Slots::new(if config.workers > 0 {
+                config.workers.saturating_add(config.spares)
+            } else {
+                0
+            }),
+            waiting: BTreeMap::new(),
+            target: config.workers,
+            generation: 1,
+            next_generation: 2,
+            reload: None,
+            queued: None,
+            storm: Storm::default(),
+            jitter: Jitter::new(config.seed),
+            speaks: false,
+            restless: false,
+            failures: 0,
             endpoints: Endpoints::new(config.policy),
             dispatcher: Dispatcher::new(config.policy),
             retries: Vec::new(),
@@ -122,6 +213,7 @@ impl App {
     pub fn fork(&mut self, now: Time, out: &mut Vec<Action>) -> Option<WorkerId> {
         (self.phase == Phase::Running).then(|| {
             let slot = self.slots.add();
+            self.target = self.target.saturating_add(1);
             self.spawn(now, slot, out)
         })
     }
@@ -163,8 +255,17 @@ impl App {
             }
             Input::Disconnect { worker } => self.disconnect(now, worker, out),
             Input::Cut { worker } => out.push(Action::Cut { worker }),
+            Input::Unhealthy { worker, cause } => self.unhealthy(now, worker, cause, out),
+            Input::Measured { worker, bytes } => self.measured(now, worker, bytes),
+            Input::Drained { worker, moved, lost } => self.counted(worker, moved, lost),
+            Input::Scale { workers } => self.scale(now, workers, out),
+            Input::AbortReload => self.call_off(now, out),
+            Input::Launch => self.launch(now, out),
             Input::Stop => self.stop(now, out),
             Input::StopNow => self.stop_now(now, out),
+        }
+        if std::mem::take(&mut self.restless) && self.phase == Phase::Running {
+            self.advance(now, out);
         }
     }
 
@@ -179,6 +280,7 @@ impl App {
         let all = [
             workers,
             retries,
+            self.supervision_deadline(),
             self.slots.next_deadline(),
             self.endpoints.next_deadline(),
             self.dispatcher.next_deadline(now),
@@ -217,6 +319,7 @@ impl App {
         for slot in self.slots.due(now) {
             self.spawn(now, slot, out);
         }
+        self.supervise(now, out);
         self.endpoints.tick(now, &mut self.effects);
         self.effect(now, out);
         self.dispatcher.tick(now, &mut self.placements);
@@ -238,10 +341,13 @@ impl App {
             match effect {
                 Effect::Bind { endpoint, request } => out.push(Action::Bind { endpoint, request }),
                 Effect::Reply { worker, seq, reply } => self.reply(worker, seq, reply, out),
-                Effect::Join { worker, endpoint } => {
-                    self.dispatcher.join(now, endpoint, worker, &mut self.placements);
+                Effect::Join { worker, endpoint } => self.join(now, worker, endpoint),
+                Effect::Leave { worker, endpoint } => {
+                    if let Some(waiting) = self.waiting.get_mut(&worker) {
+                        waiting.remove(&endpoint);
+                    }
+                    self.dispatcher.leave(endpoint, worker);
                 }
-                Effect::Leave { worker, endpoint } => self.dispatcher.leave(endpoint, worker),
                 Effect::Unbind { endpoint } => {
                     self.dispatcher.close(endpoint, &mut self.placements);
                     out.push(Action::Unbind { endpoint });
@@ -260,6 +366,23 @@ impl App {
             }
         }
         self.effects = effects;
+        self.place(out);
+    }
+
+    /// A worker serves an endpoint, if it is in the rotation; else as soon as it is.
+    fn join(&mut self, now: Time, worker: WorkerId, endpoint: EndpointId) {
+        if self.workers.get(&worker).is_some_and(Worker::in_rotation) {
+            self.dispatcher.join(now, endpoint, worker, &mut self.placements);
+        } else {
+            self.waiting.entry(worker).or_default().insert(endpoint);
+        }
+    }
+
+    /// A worker enters the rotation with every endpoint that it has asked for.
+    fn enter_rotation(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Action>) {
+        for endpoint in self.waiting.remove(&worker).unwrap_or_default() {
+            self.join(now, worker, endpoint);
+        }
         self.place(out);
     }
 

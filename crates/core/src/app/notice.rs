@@ -1,7 +1,9 @@
 //! What the owner of a cluster is told.
 
+use crate::cause::Cause;
 use crate::exit::ExitStatus;
 use crate::id::{Slot, WorkerId};
+use crate::reload::{Phase, Receipt};
 use crate::restart::Death;
 use crate::wire::{AddressType, Listening, Sockname};
 use crate::worker::{ExitReason, ReadyBasis};
@@ -18,6 +20,7 @@ pub enum Notice {
         worker: WorkerId,
         slot: Slot,
         pid: u32,
+        generation: u32,
     },
     SpawnFailed {
         worker: WorkerId,
@@ -47,7 +50,9 @@ pub enum Notice {
         slot: Slot,
         pid: u32,
         status: ExitStatus,
+        generation: u32,
         reason: ExitReason,
+        forced: bool,
         voluntary: bool,
         uptime: Duration,
     },
@@ -69,6 +74,36 @@ pub enum Notice {
         worker: Option<WorkerId>,
         what: String,
     },
+    Replacing {
+        worker: WorkerId,
+        slot: Slot,
+        cause: Cause,
+    },
+    Promoted {
+        worker: WorkerId,
+        slot: Slot,
+    },
+    Storm {
+        status: ExitStatus,
+        probe: Slot,
+    },
+    Calm,
+    Scaled {
+        from: u32,
+        to: u32,
+    },
+    Reloading {
+        generation: u32,
+        cause: Cause,
+        phase: Phase,
+        done: u32,
+        total: u32,
+    },
+    Reloaded(Box<Receipt>),
+    Overlap,
+    Finished {
+        slot: Slot,
+    },
     Stopping,
 }
 
@@ -82,6 +117,13 @@ pub enum Outcome {
     Killed {
         /// How many.
         workers: u32,
+    },
+    /// Every worker has ended, and by the restart policy none is started again.
+    Done {
+        /// So many of them failed.
+        failures: u32,
+        /// The last one's end.
+        status: Option<ExitStatus>,
     },
     /// The restart budget is spent: workers die before they are ready.
     Failed {

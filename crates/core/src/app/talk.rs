@@ -21,6 +21,9 @@ impl App {
                 self.dispatcher
                     .answered(now, worker, connection, accepted, &mut self.placements);
                 self.place(out);
+                if self.storm.probe().is_some() {
+                    self.look_at_the_probe(now, out);
+                }
             }
             Event::Delivered(token) => self.delivered(worker, token),
             Event::Undelivered(token) => self.undelivered(now, worker, token, out),

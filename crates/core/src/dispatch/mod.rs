@@ -378,6 +378,20 @@ impl Dispatcher {
         }
     }
 
+    /// Workers with a connection that they have not acknowledged for so long.
+    pub fn stuck(&self, now: Time, limit: Duration) -> impl Iterator<Item = WorkerId> {
+        self.workers.iter().filter_map(move |(&worker, load)| {
+            let oldest = load.in_flight.front()?;
+            (now.since(oldest.at) >= limit).then_some(worker)
+        })
+    }
+
+    /// Since when the oldest connection of a worker has not been acknowledged.
+    #[must_use]
+    pub fn oldest(&self, worker: WorkerId) -> Option<Time> {
+        Some(self.workers.get(&worker)?.in_flight.front()?.at)
+    }
+
     /// Pauses may be over, probations due.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Placement>) {
         out.extend(self.workers.iter().filter_map(|(&worker, load)| {

@@ -118,7 +118,7 @@ proptest! {
     ) {
         let policy = if round_robin { Policy::RoundRobin } else { Policy::LeastConnections };
         let listen_timeout = listen_timeout.then_some(Duration::from_secs(3));
-        let mut sim = Sim::new(Config { policy, listen_timeout, ..config(workers) });
+        let mut sim = Sim::new(Config { policy, ready_limit: listen_timeout, ..config(workers) });
         sim.untouched = untouched;
         for step in &steps {
             take(&mut sim, step);

@@ -1,27 +1,23 @@
 //! A simulated driver: processes that boot, listen, answer and die by a script, in virtual time.
 
-use everup_core::app::{Action, App, Config, Input, Notice, Outcome};
+use everup_core::app::{Accepted, Action, App, Config, Input, Notice, Outcome, Role, WorkerStatus};
+use everup_core::cause::Cause;
 use everup_core::dispatch::{Look, Placement};
 use everup_core::endpoint::{BindRequest, Bound};
 use everup_core::exit::ExitStatus;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
-use everup_core::restart::RestartPolicy;
-use everup_core::schedule::Policy;
+use everup_core::reload::{Receipt, Rollout};
 use everup_core::time::Time;
 use everup_core::wire::{AddressType, Event, Listening, Query, Reply, SharedKind};
-use everup_core::worker::Ask;
+use everup_core::worker::State;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub(crate) fn config(workers: u32) -> Config {
     Config {
         workers,
-        policy: Policy::LeastConnections,
-        channel: true,
-        restart: RestartPolicy::default(),
-        ask: Ask::Disconnect,
         kill_timeout: Duration::from_secs(5),
-        listen_timeout: None,
+        ..Config::default()
     }
 }
 
@@ -34,6 +30,14 @@ pub(crate) struct Process {
     pub(crate) stubborn: bool,
     pub(crate) in_flight: VecDeque<Token>,
     pub(crate) said: Vec<&'static str>,
+}
+
+impl Process {
+    /// Whether it was told to go.
+    pub(crate) fn leaving(&self) -> bool {
+        let told = |what: &&str| matches!(*what, "hold" | "disconnect" | "SIGTERM" | "SIGKILL" | "signal");
+        self.said.iter().any(told)
+    }
 }
 
 #[derive(Debug)]
@@ -56,7 +60,13 @@ pub(crate) struct Sim {
 
 impl Sim {
     pub(crate) fn new(config: Config) -> Self {
-        let mut sim = Self {
+        let mut sim = Self::unstarted(config);
+        sim.feed(Input::Start);
+        sim
+    }
+
+    fn unstarted(config: Config) -> Self {
+        Self {
             app: App::new(config),
             now: Time::ZERO,
             alive: BTreeMap::new(),
@@ -70,13 +80,59 @@ impl Sim {
             next_connection: 1_000_000,
             untouched: false,
             queue: VecDeque::new(),
+        }
+    }
+
+    /// As an operator does.
+    pub(crate) fn reload(&mut self, rollout: Option<Rollout>) -> Accepted {
+        let mut actions = Vec::new();
+        let accepted = self.app.reload(self.now, Cause::Reload, rollout, &mut actions);
+        for action in actions {
+            self.act(action);
+        }
+        self.drain();
+        accepted
+    }
+
+    /// The receipts so far.
+    pub(crate) fn receipts(&self) -> Vec<&Receipt> {
+        let receipt = |notice| match notice {
+            Notice::Reloaded(receipt) => Some(&**receipt),
+            _ => None,
         };
-        sim.feed(Input::Start);
-        sim
+        self.notices.iter().filter_map(receipt).collect()
+    }
+
+    /// The workers that take connections, by id.
+    pub(crate) fn serving(&self) -> Vec<WorkerId> {
+        let status = self.app.status(self.now);
+        let serves =
+            |w: &&WorkerStatus| w.state == State::Online && matches!(w.role, Role::Active | Role::Incoming);
+        status.workers.iter().filter(serves).map(|w| w.id).collect()
+    }
+
+    /// Boots everybody who has not, and lets those who were told to go, go, again and again for a while.
+    pub(crate) fn settle(&mut self, how_long: Duration) {
+        let end = self.now + how_long;
+        while self.now < end && self.outcome.is_none() {
+            for worker in self.ids() {
+                let fresh = self.alive.get(&worker).is_some_and(|p| p.said.is_empty());
+                if fresh {
+                    self.boot(worker);
+                } else if self.alive.get(&worker).is_some_and(Process::leaving) {
+                    self.die(worker, ExitStatus::Code(0));
+                }
+            }
+            self.wait(Duration::from_millis(50));
+        }
     }
 
     pub(crate) fn feed(&mut self, input: Input) {
         self.queue.push_back(input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
         while let Some(input) = self.queue.pop_front() {
             if let Input::Said {
                 event:
@@ -103,10 +159,11 @@ impl Sim {
             "after the end: {action:?}"
         );
         match action {
-            Action::Spawn { worker, slot } => {
+            Action::Spawn { worker, slot, .. } => {
+                let there = |p: &&Process| p.slot == slot && !p.leaving();
                 assert!(
-                    self.alive.values().all(|p| p.slot != slot),
-                    "two workers in {slot:?}"
+                    self.alive.values().filter(there).count() < 2,
+                    "three workers in {slot:?}"
                 );
                 let process = Process {
                     slot,
@@ -168,6 +225,7 @@ impl Sim {
             Action::Signal { worker, .. } => self.hear(worker, "signal"),
             Action::Kill { worker } => self.hear(worker, "SIGKILL"),
             Action::Cut { worker } => self.queue.push_back(Input::ChannelClosed { worker }),
+            Action::Hold { worker } => self.hear(worker, "hold"),
             Action::Notice(notice) => self.notices.push(notice),
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }

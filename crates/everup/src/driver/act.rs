@@ -1,12 +1,14 @@
 //! Doing what the machine decided.
 
+use super::report::event;
 use super::{Driver, Listener};
 use crate::bind;
 use crate::poller::Key;
 use crate::sys;
-use everup_core::app::{Action, Input};
+use everup_core::app::{Action, Input, Notice};
 use everup_core::dispatch::{Look, Placement};
 use everup_core::endpoint::{BindRequest, Bound, Endpoints};
+use everup_core::exit::ExitStatus;
 use everup_core::id::{EndpointId, WorkerId};
 use everup_core::wire::Session;
 use rustix::io::Errno;
@@ -16,7 +18,12 @@ impl Driver {
     pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Place(placement) => self.place(placement),
-            Action::Spawn { worker, slot } => self.spawn(worker, slot),
+            Action::Spawn {
+                worker,
+                slot,
+                generation,
+            } => self.births.push((worker, slot, generation)),
+            Action::Hold { worker } => self.hold(worker),
             Action::Bind { endpoint, request } => {
                 let result = self.bind(endpoint, &request).map_err(Errno::raw_os_error);
                 self.feed(Input::Bound { endpoint, result });
@@ -34,7 +41,7 @@ impl Driver {
             Action::Cut { worker } => self.close_channel(worker),
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::Kill { worker } => self.doomed.push(worker),
-            Action::Notice(notice) => self.reporter.notice(notice),
+            Action::Notice(notice) => self.tell(notice),
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }
     }
@@ -66,6 +73,24 @@ impl Driver {
                 });
             }
         }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        let killed = |status: &ExitStatus| {
+            matches!(
+                status,
+                ExitStatus::Signal {
+                    signal: libc::SIGKILL,
+                    ..
+                }
+            )
+        };
+        let stranger = matches!(&notice, Notice::Exit { status, forced: false, .. } if killed(status));
+        let oom = stranger && self.oom.grown();
+        if let (Notice::Exit { worker, .. }, Some(meter)) = (&notice, &self.meter) {
+            meter.forget(*worker);
+        }
+        self.reporter.event(event(notice, oom));
     }
 
     /// Lets a worker's session say something, if it still has a channel.

@@ -17,22 +17,25 @@ mod workers;
 pub(crate) use report::{Reporter, reporter};
 
 use crate::bind::{self, BoundSocket};
-use crate::cluster::{Command, Fork, WorkerInfo};
+use crate::cluster::{Command, Fork, Reload};
 use crate::event::Outcome;
+use crate::meter::Meter;
+use crate::oom;
 use crate::output::{Relay, clear};
 use crate::poller::{Key, Poller, Ready};
 use crate::process::{self, Process};
 use crate::spec::{Channel as Dialect, Spec};
-use everup_core::app::{Action, App, Config, Input};
-use everup_core::id::{EndpointId, Token, WorkerId};
+use everup_core::app::{Accepted, Action, App, Config, Input};
+use everup_core::id::{EndpointId, Slot, Token, WorkerId};
 use everup_core::time::Time;
 use everup_core::wire;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 use workers::WorkerIo;
 
@@ -67,6 +70,12 @@ pub(crate) struct Driver {
     passed: Vec<BoundSocket>,
     workers: BTreeMap<WorkerId, WorkerIo>,
     overrides: BTreeMap<WorkerId, Fork>,
+    /// The variables of each generation that may still be started.
+    generations: BTreeMap<u32, Variables>,
+    /// Workers to be started once everything that is more urgent is done.
+    births: Vec<(WorkerId, Slot, u32)>,
+    meter: Option<Meter>,
+    oom: oom::Counter,
     listeners: BTreeMap<EndpointId, Listener>,
     descriptors: Descriptors,
     followups: VecDeque<Input>,
@@ -83,6 +92,9 @@ pub(crate) struct Driver {
     events: Vec<wire::Event>,
     outcome: Option<Outcome>,
 }
+
+/// Names and values.
+type Variables = Vec<(OsString, OsString)>;
 
 /// Something that could not be done, and that nobody will tell us the time for.
 #[derive(Debug, Clone, Copy)]
@@ -147,14 +159,36 @@ impl Driver {
             workers: spec.workers,
             policy: spec.policy,
             channel: spec.channel != Dialect::None,
-            restart: std::mem::replace(&mut spec.restart, everup_core::restart::RestartPolicy::Never),
+            restart: spec.restart.clone(),
             ask: spec.stop.ask,
             kill_timeout: spec.stop.kill_timeout,
-            listen_timeout: spec.listen_timeout,
+            drain_timeout: spec.stop.drain_timeout,
+            max_draining: spec.stop.max_draining,
+            ready_limit: spec.listen_timeout,
+            readiness: spec.readiness,
+            spares: spec.spares,
+            rollout: spec.rollout,
+            stuck_timeout: spec.stuck_timeout,
+            max_age: spec.max_age,
+            memory_limit: spec.memory_limit,
+            job: spec.job,
+            ends_when_done: spec.ends_when_done,
+            seed: RandomState::new().hash_one(std::process::id()),
         };
+        let meter = spec.memory_limit.map(|limit| {
+            let commander = reporter.commander();
+            Meter::start(limit, move |worker, bytes| {
+                commander.send(Command::Measured(worker, bytes));
+            })
+        });
+        let env = std::mem::take(&mut spec.env);
         Ok(Self {
             spec,
             app: App::new(config),
+            generations: BTreeMap::from([(1, env)]),
+            births: Vec::new(),
+            meter: meter.transpose()?,
+            oom: oom::Counter::new(),
             started: Instant::now(),
             now: Time::ZERO,
             poller,
@@ -193,6 +227,7 @@ impl Driver {
             let more = self.accept();
             self.write();
             self.kill_doomed();
+            let more = self.give_birth() || more;
             if let Some(outcome) = self.outcome {
                 self.end(outcome);
                 return outcome;
@@ -242,6 +277,17 @@ impl Driver {
                 Later::Reap(worker) => self.exited(worker),
             }
         }
+    }
+
+    /// After everything is written: a fork takes longer than a hand-over.
+    /// True if anybody was started: what follows from it is to be looked at.
+    fn give_birth(&mut self) -> bool {
+        let births = std::mem::take(&mut self.births);
+        let any = !births.is_empty();
+        for (worker, slot, generation) in births {
+            self.spawn(worker, slot, generation);
+        }
+        any
     }
 
     fn kill_doomed(&mut self) {
@@ -405,14 +451,36 @@ impl Driver {
                 self.feed(Input::Stop);
             }
             Command::StopNow => self.feed(Input::StopNow),
-            Command::Workers(answer) => {
-                let workers = self
-                    .app
-                    .workers()
-                    .map(|(worker, accepted)| WorkerInfo::new(worker, accepted));
-                answer.send(workers.collect()).ok();
+            Command::Reload(reload, answer) => self.reload(reload, &answer),
+            Command::AbortReload => self.feed(Input::AbortReload),
+            Command::Scale(workers) => self.feed(Input::Scale { workers }),
+            Command::Launch => self.feed(Input::Launch),
+            Command::Measured(worker, bytes) => self.feed(Input::Measured { worker, bytes }),
+            // Nobody may wait for the answer any more.
+            Command::Status(answer) => drop(answer.send(self.app.status(self.now))),
+        }
+    }
+
+    fn reload(&mut self, reload: Reload, answer: &SyncSender<Accepted>) {
+        let mut actions = Vec::new();
+        let accepted = self
+            .app
+            .reload(self.now, reload.cause, reload.rollout, &mut actions);
+        if let Accepted::Begun { generation } | Accepted::Queued { generation } = accepted {
+            let last = self.generations.last_key_value().map(|(_, env)| env.clone());
+            let env = reload.env.or(last).unwrap_or_default();
+            self.generations.insert(generation, env);
+            // Only the one that runs, the one before it and the next can still be started.
+            while self.generations.len() > 4 {
+                self.generations.pop_first();
             }
         }
+        // The owner may not wait for the answer.
+        answer.send(accepted).ok();
+        for action in actions {
+            self.act(action);
+        }
+        self.feed(Input::Tick);
     }
 
     /// Whether a message of this size may still be queued for a worker; the owner is told if not.

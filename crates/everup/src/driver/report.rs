@@ -5,6 +5,7 @@
 
 use crate::cluster::Commander;
 use crate::event::{Address, Event, Outcome, ReceivedHandle};
+use crate::history::History;
 use everup_core::app::Notice;
 use everup_core::id::WorkerId;
 use everup_core::wire::HandleKind;
@@ -28,10 +29,14 @@ pub(crate) struct Reporter {
     /// Places in the queue for the count of what is missing, and for the end.
     last: [Option<OwnedPermit<Event>>; 2],
     commander: Commander,
+    history: Arc<History>,
 }
 
 /// A queue for events, and its reader.
-pub(crate) fn reporter(commander: Commander) -> (Reporter, Receiver<Event>, Arc<AtomicUsize>) {
+pub(crate) fn reporter(
+    commander: Commander,
+    history: Arc<History>,
+) -> (Reporter, Receiver<Event>, Arc<AtomicUsize>) {
     // Two places more, kept for the end, so that the engine never waits for a reader.
     let (events, receiver) = channel(QUEUE + 2);
     let last = [
@@ -45,6 +50,7 @@ pub(crate) fn reporter(commander: Commander) -> (Reporter, Receiver<Event>, Arc<
         skipped: 0,
         last,
         commander,
+        history,
     };
     (reporter, receiver, queued)
 }
@@ -81,12 +87,13 @@ impl Reporter {
         self.send(Event::Opaque { worker, payload });
     }
 
-    pub(super) fn notice(&mut self, notice: Notice) {
-        self.send(event(notice));
+    pub(super) fn event(&mut self, event: Event) {
+        self.send(event);
     }
 
     /// The end: told in any case, and without waiting.
     pub(super) fn stopped(&mut self, outcome: Outcome) {
+        self.history.end(matches!(outcome, Outcome::Failed { .. }));
         let [count, end] = std::mem::take(&mut self.last);
         if let Some(permit) = count.filter(|_| self.skipped > 0) {
             permit.send(Event::Skipped { events: self.skipped });
@@ -97,6 +104,7 @@ impl Reporter {
     }
 
     fn send(&mut self, event: Event) {
+        self.history.note(&event);
         if self.skipped > 0
             && self
                 .events
@@ -120,9 +128,20 @@ impl Reporter {
     }
 }
 
-fn event(notice: Notice) -> Event {
+/// A notice as an event. `oom`: the kernel has killed somebody for want of memory since the last time.
+pub(super) fn event(notice: Notice, oom: bool) -> Event {
     match notice {
-        Notice::Fork { worker, slot, pid } => Event::Fork { worker, slot, pid },
+        Notice::Fork {
+            worker,
+            slot,
+            pid,
+            generation,
+        } => Event::Fork {
+            worker,
+            slot,
+            pid,
+            generation,
+        },
         Notice::SpawnFailed { worker, slot, why } => Event::SpawnFailed { worker, slot, why },
         Notice::Online { worker } => Event::Online { worker },
         Notice::Listening { worker, address } => Event::Listening { worker, address },
@@ -133,16 +152,21 @@ fn event(notice: Notice) -> Event {
             worker,
             slot,
             pid,
+            generation,
             status,
             reason,
+            forced,
             voluntary,
             uptime,
         } => Event::Exit {
             worker,
             slot,
             pid,
+            generation,
             status,
             reason,
+            forced,
+            oom,
             voluntary,
             uptime,
         },
@@ -161,6 +185,27 @@ fn event(notice: Notice) -> Event {
             errno,
         },
         Notice::Error { worker, what } => Event::Error { worker, what },
+        Notice::Replacing { worker, slot, cause } => Event::Replacing { worker, slot, cause },
+        Notice::Promoted { worker, slot } => Event::Promoted { worker, slot },
+        Notice::Storm { status, probe } => Event::Storm { status, probe },
+        Notice::Calm => Event::Calm,
+        Notice::Scaled { from, to } => Event::Scaled { from, to },
+        Notice::Reloading {
+            generation,
+            cause,
+            phase,
+            done,
+            total,
+        } => Event::Reloading {
+            generation,
+            cause,
+            phase,
+            done,
+            total,
+        },
+        Notice::Reloaded(receipt) => Event::Reloaded(receipt),
+        Notice::Overlap => Event::Overlap,
+        Notice::Finished { slot } => Event::Finished { slot },
         Notice::Stopping => Event::Stopping,
     }
 }

@@ -34,10 +34,13 @@ const UNREAD: usize = SEND_QUEUE + 16 * 1024 * 1024;
 const LAST_READS: usize = 4096;
 
 impl Driver {
-    pub(super) fn spawn(&mut self, worker: WorkerId, slot: Slot) {
-        let input = match self.start(worker, slot) {
+    pub(super) fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: u32) {
+        let input = match self.start(worker, slot, generation) {
             Ok(io) => {
                 let pid = io.process.pid;
+                if let Some(meter) = &self.meter {
+                    meter.watch(worker, pid);
+                }
                 self.workers.insert(worker, io);
                 Input::Spawned { worker, pid }
             }
@@ -50,7 +53,7 @@ impl Driver {
         self.feed(input);
     }
 
-    fn start(&mut self, worker: WorkerId, slot: Slot) -> io::Result<WorkerIo> {
+    fn start(&mut self, worker: WorkerId, slot: Slot, generation: u32) -> io::Result<WorkerIo> {
         let mut table: Vec<(OwnedFd, RawFd)> = Vec::new();
         let mut next: RawFd = 3;
         for socket in &self.passed {
@@ -78,6 +81,7 @@ impl Driver {
         let env = self.environment(
             worker,
             slot,
+            generation,
             channel.as_ref().map(|(_, fd, mode)| (*fd, *mode)),
             &mark,
         );
@@ -155,6 +159,7 @@ impl Driver {
         &self,
         worker: WorkerId,
         slot: Slot,
+        generation: u32,
         channel: Option<(RawFd, Serialization)>,
         mark: &str,
     ) -> Vec<(OsString, OsString)> {
@@ -174,7 +179,7 @@ impl Driver {
         for name in OURS_ALONE {
             env.remove(OsStr::new(name));
         }
-        env.extend(self.spec.env.iter().cloned());
+        env.extend(self.generations.get(&generation).into_iter().flatten().cloned());
         env.insert(self.spec.instance_var.clone(), slot.to_string().into());
         env.insert(MARK.into(), mark.into());
         if let Some((fd, mode)) = channel {
@@ -200,6 +205,15 @@ impl Driver {
             env.extend(fork.env.iter().cloned());
         }
         env.into_iter().collect()
+    }
+
+    /// Watches what becomes of the connections of a worker that leaves.
+    pub(super) fn hold(&mut self, worker: WorkerId) {
+        self.feed(Input::Drained {
+            worker,
+            moved: 0,
+            lost: None,
+        });
     }
 
     pub(super) fn channel_news(&mut self, worker: WorkerId, news: Ready) {
