@@ -2,7 +2,10 @@
 
 use anyhow::{Result, bail, ensure};
 use e2e::{Ended, Everup, LIMIT, Run, binary, fixture};
-use everup_api::{Client, PingRequest, StopRequest};
+use everup_api::{
+    Amount, Client, ExitStatus, Outcome, PingRequest, ReloadRequest, RestartRequest, ScaleRequest,
+    StatusRequest, StopRequest, WhyRequest,
+};
 use rustix::process::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -95,5 +98,119 @@ fn a_dead_ones_socket_is_replaced() -> Result<()> {
         bail!("no answer")
     };
     ensure!(stopping.stopping && run.ended(LIMIT)?.code() == Some(6));
+    Ok(())
+}
+
+/// An app whose next start fails while the file `bad` lies beside it.
+const APP: &str = r"
+if (require('fs').existsSync(__dirname + '/bad')) throw new Error('a bad build');
+require('http').createServer((req, res) => {
+  if (req.url === '/exit') { console.log('bye'); process.exit(3); }
+  res.end('ok');
+}).listen(0, '127.0.0.1');
+";
+
+fn pids(client: &mut Client) -> Result<Vec<u32>> {
+    let Ok(status) = client.call(StatusRequest {}, &mut |_| {}) else {
+        bail!("no status")
+    };
+    Ok(status.workers.iter().map(|worker| worker.pid).collect())
+}
+
+#[test]
+fn reloads_good_and_bad() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (script, socket) = (folder.path().join("shop.js"), folder.path().join("s"));
+    fs::write(&script, APP)?;
+    let run = Everup::run()?
+        .args(["-i", "2", "--control"])
+        .arg(&socket)
+        .arg(&script)
+        .start()?;
+    run.ready(2)?;
+    let Ok(mut client) = Client::connect(&socket, Some(LIMIT)) else {
+        bail!("nobody answers")
+    };
+    let first = pids(&mut client)?;
+
+    let mut steps = 0;
+    let Ok(receipt) = client.call(ReloadRequest {}, &mut |_| steps += 1) else {
+        bail!("no receipt")
+    };
+    ensure!(
+        receipt.outcome == Outcome::Done && receipt.workers.len() == 2 && steps > 0,
+        "{receipt:?}"
+    );
+    let second = pids(&mut client)?;
+    ensure!(
+        second.len() == 2 && second.iter().all(|pid| !first.contains(pid)),
+        "{first:?} {second:?}"
+    );
+
+    fs::write(folder.path().join("bad"), "")?;
+    let bad = verb(&socket, &["reload"])?;
+    ensure!(
+        bad.code() == Some(8) && bad.all().contains("reload aborted after"),
+        "{}",
+        bad.all()
+    );
+    ensure!(
+        pids(&mut client)? == second,
+        "the old workers are not as they were"
+    );
+
+    fs::remove_file(folder.path().join("bad"))?;
+    let Ok(receipt) = client.call(RestartRequest {}, &mut |_| {}) else {
+        bail!("no receipt")
+    };
+    ensure!(
+        receipt.outcome == Outcome::Done && receipt.cause == "restart",
+        "{receipt:?}"
+    );
+
+    run.signal(Signal::TERM)?;
+    ensure!(run.ended(LIMIT)?.code() == Some(0));
+    Ok(())
+}
+
+#[test]
+fn scaled_and_asked_why() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (script, socket) = (folder.path().join("shop.js"), folder.path().join("s"));
+    fs::write(&script, APP)?;
+    let run = Everup::run()?
+        .arg("--control")
+        .arg(&socket)
+        .arg(&script)
+        .start()?;
+    run.ready(1)?;
+    let Ok(mut client) = Client::connect(&socket, Some(LIMIT)) else {
+        bail!("nobody answers")
+    };
+    let mut scale = |workers| match client.call(ScaleRequest { workers }, &mut |_| {}) {
+        Ok(scaled) => Ok((scaled.from, scaled.to, scaled.ready)),
+        Err(error) => bail!("{error}"),
+    };
+    ensure!(scale(Amount::More(2))? == (1, 3, 3));
+    ensure!(scale(Amount::To(0))? == (3, 0, 0));
+    ensure!(scale(Amount::To(1))? == (0, 1, 1));
+
+    drop(e2e::http::get(run.address()?, "/exit", LIMIT));
+    let exit = e2e::run::wait_until("the exit", LIMIT, || {
+        let Ok(why) = client.call(WhyRequest::default(), &mut |_| {}) else {
+            return Err("no answer".into());
+        };
+        let exit = why
+            .exits
+            .into_iter()
+            .find(|exit| exit.reason == "own" && exit.then == "replaced at once");
+        exit.ok_or(why.summary)
+    })?;
+    ensure!(
+        exit.status == ExitStatus::Code { code: 3 } && exit.last_lines == ["bye"],
+        "{exit:?}"
+    );
+    ensure!(exit.cause == "it exited by itself with code 3", "{exit:?}");
+    ensure!(run.stop()?.code() == Some(0));
     Ok(())
 }

@@ -112,4 +112,10 @@ pub struct Replaced {
     /// From leaving the rotation until the old one's end; `None` while it still drains.
     #[serde(default)]
     pub drain_ms: Option<u64>,
+    /// Whether the old one had to be killed.
+    #[serde(default)]
+    pub forced: bool,
+    /// Whether the new one was given up again, for one of the old generation.
+    #[serde(default)]
+    pub reverted: bool,
 }

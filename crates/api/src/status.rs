@@ -46,10 +46,12 @@ pub struct ReloadStatus {
 /// Most workers died the same way within seconds: one of them is tried, the others wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storm {
-    /// Since it began.
-    pub since_ms: u64,
-    /// How many died.
-    pub deaths: u32,
+    /// Since it began; `None` if not known.
+    #[serde(default)]
+    pub since_ms: Option<u64>,
+    /// How many died; `None` if not known.
+    #[serde(default)]
+    pub deaths: Option<u32>,
     /// How they died, for people: `exit code 1`.
     pub alike: String,
     /// The worker that is tried.

@@ -90,7 +90,7 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         reporter.start(&Start::of(&spec, cpus));
         notices.iter().for_each(|notice| reporter.notice(notice));
     }
-    let (app, limit) = (spec.name.clone(), spec.listen_timeout);
+    let (app, limit, job) = (spec.name.clone(), spec.listen_timeout, spec.job);
     spec.output = output;
     // Before the first worker: what changes from now on counts.
     let sources = Sources::open(triggers)?;
@@ -101,7 +101,9 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         what: "start a thread for signals".into(),
         source,
     })?;
-    let server = control.map(|socket| serve(socket, &app, &operator)).transpose()?;
+    let server = control
+        .map(|socket| serve(socket, &app, job, &operator))
+        .transpose()?;
     let running = start_triggers(sources, &operator, reporter)?;
     let ended = follow(&cluster, events, pid_file, &running, reporter);
     running.stop();
@@ -135,8 +137,8 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
     }
 }
 
-fn serve(socket: ControlSocket, app: &str, operator: &Operator) -> Result<Server, CliError> {
-    let ours = Ours::new(app.to_owned(), operator.clone());
+fn serve(socket: ControlSocket, app: &str, job: bool, operator: &Operator) -> Result<Server, CliError> {
+    let ours = Ours::new(app.to_owned(), job, operator.clone());
     Server::start(socket, Arc::new(ours)).map_err(|source| CliError::System {
         what: "serve the control socket".into(),
         source,

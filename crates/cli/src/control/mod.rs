@@ -13,6 +13,7 @@ mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub(crate) use cluster::Ours;
 pub(crate) use operator::Operator;

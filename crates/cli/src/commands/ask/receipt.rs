@@ -8,7 +8,8 @@ use everup_api::{Outcome, Receipt, Replaced};
 /// A line of summary, then what is worth knowing. `verb` is `reload` or `restart`.
 pub(super) fn text(verb: &str, receipt: &Receipt, screen: &Screen) -> String {
     let mut lines = vec![screen.paint(colour(receipt.outcome), &summary(verb, receipt))];
-    lines.extend(receipt.workers.iter().map(slot));
+    let draining = receipt.still_draining > 0;
+    lines.extend(receipt.workers.iter().map(|replaced| slot(replaced, draining)));
     if receipt.outcome == Outcome::Done || receipt.connections_moved > 0 || receipt.requests_lost > Some(0) {
         lines.push(connections(receipt));
     }
@@ -55,7 +56,8 @@ fn summary(verb: &str, receipt: &Receipt) -> String {
     }
 }
 
-fn slot(replaced: &Replaced) -> String {
+/// `draining` says whether any old worker is still there.
+fn slot(replaced: &Replaced, draining: bool) -> String {
     let who = |worker: Option<u32>, pid: Option<u32>| match (worker, pid) {
         (Some(worker), Some(pid)) => format!("worker {worker} (pid {pid})"),
         (Some(worker), None) => format!("worker {worker}"),
@@ -71,9 +73,15 @@ fn slot(replaced: &Replaced) -> String {
         line.push_str(&format!(", ready after {}", millis(boot)));
     }
     match (replaced.old_worker, replaced.drain_ms) {
+        (Some(_), Some(drain)) if replaced.forced => {
+            line.push_str(&format!(", the old one killed after {}", millis(drain)));
+        }
         (Some(_), Some(drain)) => line.push_str(&format!(", the old one gone after {}", millis(drain))),
-        (Some(_), None) => line.push_str(", the old one still finishes"),
-        (None, _) => {}
+        (Some(_), None) if draining => line.push_str(", the old one still finishes"),
+        (Some(_), None) | (None, _) => {}
+    }
+    if replaced.reverted {
+        line.push_str(", given up again");
     }
     line
 }

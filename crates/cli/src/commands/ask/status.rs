@@ -53,13 +53,19 @@ fn app(status: &Status) -> String {
 fn storm(storm: &Storm) -> String {
     let tried = match storm.probing {
         Some(worker) => format!("worker {worker} is tried, the others wait"),
-        None => "the next one is tried soon, the others wait".into(),
+        None => "one is tried, the others wait".into(),
     };
+    let deaths = storm.deaths.map_or_else(
+        || "most workers".into(),
+        |deaths| count(u64::from(deaths), "worker"),
+    );
+    let since = storm
+        .since_ms
+        .map(|since| format!(" that began {} ago", millis(since)))
+        .unwrap_or_default();
     format!(
-        "{} died the same way ({}) in a storm that began {} ago: {tried}",
-        count(u64::from(storm.deaths), "worker"),
-        harmless(&storm.alike),
-        millis(storm.since_ms)
+        "{deaths} died the same way ({}) in a storm{since}: {tried}",
+        harmless(&storm.alike)
     )
 }
 
