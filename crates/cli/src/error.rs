@@ -5,6 +5,7 @@ use crate::cpus::InstancesError;
 use crate::duration::{DurationError, show};
 use crate::env_file::EnvFileError;
 use crate::exit::Exit;
+use crate::limits::LimitError;
 use crate::listen::ListenError;
 use crate::pid_file::PidFileError;
 use crate::port_owner::{self, Owner};
@@ -14,6 +15,7 @@ use crate::triggers::cron::{CronError, ZoneError};
 use crate::triggers::watch::{GlobError, WatchError};
 use crate::words::WordsError;
 use everup::ExitStatus;
+use everup::limits::LimitsError;
 use everup_api::AmountError;
 use std::fmt::Write;
 use std::io;
@@ -54,6 +56,8 @@ pub(crate) enum CliError {
         owner: Option<Owner>,
         source: io::Error,
     },
+    #[error("could not start workers with these limits")]
+    Limits { source: LimitsError },
     #[error("could not {what}")]
     System { what: String, source: io::Error },
     #[error("{app} failed: {}", ending(end))]
@@ -81,6 +85,8 @@ pub(crate) enum ValueError {
     Duration(#[from] DurationError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     #[error(transparent)]
     Words(#[from] WordsError),
     #[error(transparent)]
@@ -174,6 +180,10 @@ impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Value { .. } | Self::NeedsChannel { .. } | Self::SpareNeedsHandOver => Exit::Usage,
+            Self::Limits {
+                source: LimitsError::OutOfReach { .. },
+            } => Exit::Input,
+            Self::Limits { .. } => Exit::Usage,
             Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
@@ -201,6 +211,7 @@ impl CliError {
             Self::PidFile(error) => error.hint(),
             Self::Control(error) => error.hint(),
             Self::Watch(error) => error.hint(),
+            Self::Limits { source } => source.hint(),
             Self::Bind {
                 address,
                 owner,
@@ -248,6 +259,7 @@ impl ValueError {
             Self::Instances(error) => error.hint().into(),
             Self::Duration(_) => DurationError::HINT.into(),
             Self::Listen(error) => error.hint(),
+            Self::Limit(error) => return error.hint(),
             Self::Words(_) => WordsError::HINT.into(),
             Self::Amount(_) => AmountError::HINT.into(),
             Self::Cron(_) => CronError::HINT.into(),

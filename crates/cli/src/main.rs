@@ -10,6 +10,7 @@ mod env_file;
 mod error;
 mod events;
 mod exit;
+mod limits;
 mod listen;
 mod notes;
 mod operate;

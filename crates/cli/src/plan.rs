@@ -12,9 +12,9 @@ use crate::cpus::{self, Cpus};
 use crate::error::{CliError, ValueError};
 use crate::pid_file::PidFile;
 use crate::resolve::{self, Interpreter, Program, Request, Search};
-use crate::{duration, env_file, listen, words};
+use crate::{duration, env_file, limits, listen, words};
 use doubts::{doubts, overruled};
-use everup::{Ask, Channel, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
+use everup::{Ask, Channel, Limits, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -54,6 +54,7 @@ impl Plan {
             .map(|path| directory(&here, path))
             .transpose()?;
         let variables = variables(&args.env_file, &args.env)?;
+        let script = cwd.as_ref().unwrap_or(&here).join(&args.script);
         let program = resolve::resolve(Request {
             script: args.script,
             args: args.args,
@@ -116,6 +117,10 @@ impl Plan {
             spec.job = true;
             spec.ends_when_done = false;
         }
+        spec.limits = values.limits;
+        if spec.limits.identity.is_some() && spec.args.iter().any(|arg| *arg == script) {
+            spec.limits.readable.push(script);
+        }
         Ok(Self {
             spec,
             cpus,
@@ -170,6 +175,7 @@ struct Values {
     name: Option<String>,
     node_args: Vec<String>,
     triggers: TriggerValues,
+    limits: Limits,
 }
 
 impl Values {
@@ -192,12 +198,13 @@ impl Values {
             name: optional("--name", args.name.as_deref(), app_name)?,
             node_args: node_args(&args.node_args)?,
             triggers: Triggers::parse(&args.triggers)?,
+            limits: limits::parse(&args.limits)?,
         })
     }
 }
 
 /// Parses the value of an option; the error names both.
-fn value<T, E: Into<ValueError>>(
+pub(crate) fn value<T, E: Into<ValueError>>(
     option: &'static str,
     text: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
@@ -209,7 +216,7 @@ fn value<T, E: Into<ValueError>>(
     })
 }
 
-fn optional<T, E: Into<ValueError>>(
+pub(crate) fn optional<T, E: Into<ValueError>>(
     option: &'static str,
     text: Option<&str>,
     parse: impl FnOnce(&str) -> Result<T, E>,

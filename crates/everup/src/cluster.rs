@@ -1,9 +1,11 @@
 //! The handle of a running cluster, and the stream of its events.
 
 use crate::bind;
+use crate::confine::Confiner;
 use crate::driver::{Driver, reporter};
 use crate::event::{Event, Outcome};
 use crate::history::{ExitRecord, History};
+use crate::limits::LimitsError;
 use crate::output::{Relay, wake};
 use crate::spec::{Output, Spec};
 use everup_core::app::{Accepted, Status, WorkerStatus};
@@ -143,6 +145,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The workers cannot be given [`Spec::limits`].
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
     /// The operating system refused something that every cluster needs.
     #[error("{what}")]
     System {
@@ -218,10 +223,11 @@ impl Cluster {
     /// Starts the engine and the first workers.
     ///
     /// # Errors
-    /// When a socket cannot be bound or the system refuses epoll, a thread or the like. A program that cannot
+    /// When a socket cannot be bound, limits are not allowed, or the system refuses epoll, a thread or the like. A program that cannot
     /// be started is not an error here: it is reported as events and ends in [`Outcome::Failed`].
     pub fn start(mut spec: Spec) -> Result<(Self, Events), StartError> {
         let system = |what| move |source| StartError::System { what, source };
+        let confiner = Confiner::new(&spec.limits, spec.cwd.as_deref(), &spec.program)?;
         let mut passed = Vec::new();
         for asked in &spec.listen {
             let failed = |errno: rustix::io::Errno| StartError::Bind {
@@ -252,7 +258,7 @@ impl Cluster {
             wake: Arc::new(wake),
         };
         let (reporter, events, queued) = reporter(commander.clone(), Arc::clone(&history));
-        let driver = Driver::new(spec, passed, relay, received, waker, reporter)
+        let driver = Driver::new(spec, confiner, passed, relay, received, waker, reporter)
             .map_err(system("set up the engine's descriptors"))?;
         let engine = std::thread::Builder::new()
             .name("everup-engine".into())

@@ -10,11 +10,14 @@
 //! Nothing that is slow (a blocked terminal, a slow reader of events) runs in that thread.
 
 mod bind;
+mod cgroup;
 mod channel;
 pub mod cluster;
+mod confine;
 mod driver;
 pub mod event;
 pub mod history;
+pub mod limits;
 mod meter;
 mod oom;
 pub mod output;
@@ -35,6 +38,7 @@ pub use everup_core::schedule::Policy;
 pub use everup_core::wire::{HandleKind, Serialization};
 pub use everup_core::worker::State;
 pub use history::{ExitRecord, Sequel};
+pub use limits::Limits;
 pub use output::{Line, LineSink, Stream};
 pub use spec::{Ask, Channel, Listen, ListenAddress, Output, Readiness, Spec, StopPlan};
 pub use sys::signals;

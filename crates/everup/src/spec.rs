@@ -3,6 +3,7 @@
 //! Job: say what, not how. Parsing of options and files is the caller's; every field here has a default that a
 //! server in production can live with.
 
+use crate::limits::Limits;
 use crate::output::LineSink;
 use everup_core::reload::Rollout;
 use everup_core::restart::RestartPolicy;
@@ -75,6 +76,8 @@ pub struct Spec {
     /// children are all ours: another part of the program that waits for its own children would be robbed. So would a
     /// second cluster: at most one of a process may have this.
     pub init: bool,
+    /// What every worker may use, and as whom it runs.
+    pub limits: Limits,
 }
 
 impl Spec {
@@ -110,6 +113,7 @@ impl Spec {
             ends_when_done: false,
             instance_var: "NODE_APP_INSTANCE".into(),
             init: false,
+            limits: Limits::default(),
         }
     }
 }

@@ -240,6 +240,7 @@ fn start_error(error: StartError) -> CliError {
                 source,
             }
         }
+        StartError::Limits(source) => CliError::Limits { source },
         StartError::System { what, source } => CliError::System {
             what: what.into(),
             source,

@@ -18,6 +18,7 @@ pub(crate) use report::{Reporter, reporter};
 
 use crate::bind::{self, BoundSocket};
 use crate::cluster::{Command, Fork, Reload};
+use crate::confine::Confiner;
 use crate::event::Outcome;
 use crate::meter::Meter;
 use crate::oom;
@@ -55,6 +56,7 @@ const LAST_SWEEP: usize = 65_536;
 #[derive(Debug)]
 pub(crate) struct Driver {
     spec: Spec,
+    confiner: Confiner,
     app: App,
     started: Instant,
     now: Time,
@@ -138,6 +140,7 @@ impl Driver {
     /// When the system refuses epoll or the like.
     pub(crate) fn new(
         mut spec: Spec,
+        confiner: Confiner,
         passed: Vec<BoundSocket>,
         relay: Option<Relay>,
         commands: Receiver<Command>,
@@ -184,6 +187,7 @@ impl Driver {
         let env = std::mem::take(&mut spec.env);
         Ok(Self {
             spec,
+            confiner,
             app: App::new(config),
             generations: BTreeMap::from([(1, env)]),
             births: Vec::new(),

@@ -1,6 +1,7 @@
 //! Workers as processes with channels: starting them, hearing them, burying them.
 
 use super::{Driver, Later, SEND_QUEUE};
+use crate::cgroup::Leaf;
 use crate::channel::{Channel, Read, Written};
 use crate::cluster::Release;
 use crate::event::ReceivedHandle;
@@ -8,7 +9,7 @@ use crate::output::{Pipe, Stream};
 use crate::poller::{Key, Ready};
 use crate::process::{MARK, Process};
 use crate::spec::{Channel as Dialect, Output};
-use crate::sys::spawn::{Spawn, spawn};
+use crate::sys::spawn::{Spawn, SpawnError, spawn};
 use everup_core::app::Input;
 use everup_core::dispatch::MAX_WINDOW;
 use everup_core::id::{Slot, WorkerId};
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct WorkerIo {
     pub(super) process: Process,
     pub(super) channel: Option<Channel>,
+    /// Its control group, if it has one: removed when the worker is buried.
+    pub(super) _group: Option<Leaf>,
 }
 
 /// Bytes that may wait in all for a worker that asks and asks, and does not read the answers.
@@ -46,14 +49,14 @@ impl Driver {
             }
             Err(error) => Input::SpawnFailed {
                 worker,
-                why: error.to_string(),
+                why: self.confiner.explain(&error),
             },
         };
         self.overrides.remove(&worker);
         self.feed(input);
     }
 
-    fn start(&mut self, worker: WorkerId, slot: Slot, generation: u32) -> io::Result<WorkerIo> {
+    fn start(&mut self, worker: WorkerId, slot: Slot, generation: u32) -> Result<WorkerIo, SpawnError> {
         let mut table: Vec<(OwnedFd, RawFd)> = Vec::new();
         let mut next: RawFd = 3;
         for socket in &self.passed {
@@ -76,6 +79,7 @@ impl Driver {
             channel = Some((ours, next, serialization));
         }
         let pipes = self.output(worker, slot, &mut table)?;
+        let (confinement, group) = self.confiner.prepare(worker, slot)?;
 
         let mark = format!("{}.{worker}", self.mark);
         let env = self.environment(
@@ -101,6 +105,7 @@ impl Driver {
             pid_variable: (!self.passed.is_empty()).then_some(OsStr::new("LISTEN_PID")),
             cwd: self.spec.cwd.as_deref(),
             descriptors: &descriptors,
+            confinement: &confinement,
         })?;
 
         let process = Process::new(pid, mark)?;
@@ -112,7 +117,11 @@ impl Driver {
         if let Some(relay) = &self.relay {
             pipes.into_iter().for_each(|pipe| relay.add(pipe));
         }
-        Ok(WorkerIo { process, channel })
+        Ok(WorkerIo {
+            process,
+            channel,
+            _group: group,
+        })
     }
 
     fn watch(&self, worker: WorkerId, process: &Process, channel: Option<&Channel>) -> Result<(), Errno> {
@@ -140,6 +149,10 @@ impl Driver {
                 Output::Lines(_) => {
                     let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
                     rustix::io::ioctl_fionbio(&read_end, true)?;
+                    if let Some((uid, gid)) = self.confiner.owner() {
+                        // Inherited it is in any case; this is for programs that open `/dev/stdout`.
+                        rustix::fs::fchown(&write_end, Some(uid), Some(gid)).ok();
+                    }
                     table.push((write_end, number));
                     pipes.push(Pipe {
                         worker,
@@ -178,6 +191,14 @@ impl Driver {
         let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         for name in OURS_ALONE {
             env.remove(OsStr::new(name));
+        }
+        if let Some(identity) = &self.spec.limits.identity {
+            for (name, value) in identity.variables() {
+                match value {
+                    Some(value) => env.insert(name.into(), value),
+                    None => env.remove(OsStr::new(name)),
+                };
+            }
         }
         env.extend(self.generations.get(&generation).into_iter().flatten().cloned());
         env.insert(self.spec.instance_var.clone(), slot.to_string().into());

@@ -1,17 +1,21 @@
 //! The only place with `unsafe`: system calls that `rustix` does not offer safely.
 //!
+//! - [`confine`]: a worker's limits and identity, between fork and exec.
 //! - [`spawn`]: fork and exec with a chosen descriptor table.
 //! - [`pidfd`]: any signal to a process by its descriptor.
 //! - [`signals`]: blocking signals, and reading them as descriptors.
 //! - [`tcp`]: what the kernel knows of a connection.
+//! - [`users`]: the system's users and groups.
 //!
 //! Must not know: clusters, workers, policies.
 #![expect(
     unsafe_code,
-    reason = "fork, exec, signal masks and TCP_INFO have no safe interface"
+    reason = "fork, exec, signal masks, TCP_INFO and the user database have no safe interface"
 )]
 
+pub(crate) mod confine;
 pub(crate) mod pidfd;
 pub mod signals;
 pub(crate) mod spawn;
 pub(crate) mod tcp;
+pub(crate) mod users;

@@ -6,13 +6,18 @@
 //!
 //! The child gets: a session of its own (a terminal's Ctrl-C is for the primary only), default signal
 //! dispositions and an empty mask, SIGKILL when the *thread* that forked it ends, standard input from
-//! `/dev/null`, and no descriptor but the asked ones.
+//! `/dev/null`, no descriptor but the asked ones, and its limits and identity ([`confine`](super::confine)).
+//!
+//! What the child cannot do it says on a pipe that a successful exec closes, with the step.
 
+use super::confine::{Confinement, Refusal, Step};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is to be started.
 #[derive(Debug)]
@@ -30,6 +35,29 @@ pub(crate) struct Spawn<'a> {
     /// Its descriptors and the numbers they are to have. 0, 1 and 2 are kept where they are not named, but 0 is
     /// `/dev/null` then.
     pub(crate) descriptors: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Its limits and identity.
+    pub(crate) confinement: &'a Confinement,
+}
+
+/// Why nothing was started.
+#[derive(Debug)]
+pub(crate) enum SpawnError {
+    /// It did not come to the child.
+    System(io::Error),
+    /// The child could not do this. Who asked for it knows what to call it.
+    Refused(Refusal),
+}
+
+impl From<io::Error> for SpawnError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<Errno> for SpawnError {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno.into())
+    }
 }
 
 /// Enough digits for any pid.
@@ -38,8 +66,8 @@ const PID_DIGITS: usize = 10;
 /// Starts it and returns its pid.
 ///
 /// # Errors
-/// Whatever fork, chdir or exec say, with the child gone again; `InvalidInput` for a NUL in a string.
-pub(crate) fn spawn(spec: &Spawn<'_>) -> io::Result<u32> {
+/// Whatever fork, the limits, chdir or exec say, with the child gone again; `InvalidInput` for a NUL in a string.
+pub(crate) fn spawn(spec: &Spawn<'_>) -> Result<u32, SpawnError> {
     let program = c_string(spec.program.as_os_str())?;
     let cwd = spec.cwd.map(|cwd| c_string(cwd.as_os_str())).transpose()?;
     let args = spec
@@ -79,9 +107,8 @@ pub(crate) fn spawn(spec: &Spawn<'_>) -> io::Result<u32> {
     if !table.iter().any(|(_, to)| *to == 0) {
         table.push((null.as_raw_fd(), 0));
     }
-    let (failure_read, failure_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let highest = table.iter().map(|(_, to)| *to).max().unwrap_or(2).max(2);
-    let mut child = Child {
+    let child = Child {
         program: program.as_ptr(),
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
@@ -89,12 +116,66 @@ pub(crate) fn spawn(spec: &Spawn<'_>) -> io::Result<u32> {
         digits: pid_entry
             .as_mut()
             .map_or(std::ptr::null_mut(), |(entry, at)| entry[*at..].as_mut_ptr()),
-        parent: rustix::process::getpid().as_raw_nonzero().get(),
-        failure: failure_write.as_raw_fd(),
+        parent: rustix::process::getpid(),
+        failure: -1,
         above: highest + 1,
         table: &mut table,
+        confinement: spec.confinement,
+        rehearsal: None,
     };
+    Ok(start(child)?.as_raw_nonzero().get().unsigned_abs())
+}
 
+/// What a worker has to get at.
+#[derive(Debug, Default)]
+pub(crate) struct Reach<'a> {
+    /// To be entered.
+    pub(crate) cwd: Option<&'a Path>,
+    /// To be executed.
+    pub(crate) program: Option<&'a Path>,
+    /// To be read.
+    pub(crate) files: &'a [PathBuf],
+}
+
+/// Does in a child everything that [`spawn`] would do to its limits and identity, looks what is in its reach then, and
+/// lets the child end.
+///
+/// # Errors
+/// What [`spawn`] would say.
+pub(crate) fn rehearse(confinement: &Confinement, reach: &Reach<'_>) -> Result<(), SpawnError> {
+    let string = |path: Option<&Path>| path.map(|path| c_string(path.as_os_str())).transpose();
+    let (program, cwd) = (string(reach.program)?, string(reach.cwd)?);
+    let files = reach.files.iter().map(|file| c_string(file.as_os_str()));
+    let files = files.collect::<io::Result<Vec<_>>>()?;
+    let pid = start(Child {
+        program: program
+            .as_ref()
+            .map_or(std::ptr::null(), |program| program.as_ptr()),
+        argv: std::ptr::null(),
+        envp: std::ptr::null(),
+        cwd: cwd.as_ref().map_or(std::ptr::null(), |cwd| cwd.as_ptr()),
+        digits: std::ptr::null_mut(),
+        parent: rustix::process::getpid(),
+        failure: -1,
+        above: 3,
+        table: &mut Vec::new(),
+        confinement,
+        rehearsal: Some(&files),
+    })?;
+    match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+        Ok(Some((_, status))) if status.exit_status() != Some(0) => {
+            Err(io::Error::other("the trial process was killed by its limits").into())
+        }
+        // Or somebody else has reaped it, who waits for all children.
+        Ok(_) | Err(Errno::CHILD) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Forks, and waits until the child has executed its program, has rehearsed, or has said why not.
+fn start(mut child: Child<'_>) -> Result<Pid, SpawnError> {
+    let (failure_read, failure_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    child.failure = failure_write.as_raw_fd();
     // SAFETY: the child only makes async-signal-safe calls on memory prepared above, then execs or exits.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
@@ -102,16 +183,13 @@ pub(crate) fn spawn(spec: &Spawn<'_>) -> io::Result<u32> {
         unsafe { child.become_it() }
     }
     drop(failure_write);
-    if pid < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let pid = Pid::from_raw(pid.max(0)).ok_or_else(io::Error::last_os_error)?;
     match report(&failure_read)? {
-        None => Ok(pid.unsigned_abs()),
-        Some(error) => {
+        None => Ok(pid),
+        Some(refusal) => {
             // It has said why and is exiting: reap it.
-            let pid = rustix::process::Pid::from_raw(pid);
-            rustix::process::waitpid(pid, rustix::process::WaitOptions::empty())?;
-            Err(error)
+            rustix::process::waitpid(Some(pid), WaitOptions::empty())?;
+            Err(SpawnError::Refused(refusal))
         }
     }
 }
@@ -123,10 +201,13 @@ struct Child<'a> {
     envp: *const *const libc::c_char,
     cwd: *const libc::c_char,
     digits: *mut u8,
-    parent: i32,
+    parent: Pid,
     failure: RawFd,
     above: RawFd,
     table: &'a mut Vec<(RawFd, RawFd)>,
+    confinement: &'a Confinement,
+    /// Only try it, and look whether these files can be read.
+    rehearsal: Option<&'a [CString]>,
 }
 
 impl Child<'_> {
@@ -135,43 +216,107 @@ impl Child<'_> {
     unsafe fn become_it(&mut self) -> ! {
         // SAFETY: passed on to the caller.
         unsafe {
-            let errno = match self.try_exec() {
-                Ok(never) => match never {},
-                Err(errno) => errno,
+            let done = match self.rehearsal {
+                Some(files) => self.try_limits(files),
+                None => self.try_exec(),
             };
-            let bytes = errno.to_ne_bytes();
-            libc::write(self.failure, bytes.as_ptr().cast(), bytes.len());
-            libc::_exit(127)
+            if let Err(refusal) = done {
+                let bytes = refusal.encode();
+                libc::write(self.failure, bytes.as_ptr().cast(), bytes.len());
+                libc::_exit(127)
+            }
+            libc::_exit(0)
+        }
+    }
+
+    /// Comes back only with a refusal.
+    ///
+    /// # Safety
+    /// As [`become_it`](Self::become_it).
+    unsafe fn try_exec(&mut self) -> Result<(), Refusal> {
+        // SAFETY: plain system calls on valid memory; nothing here allocates or locks.
+        unsafe {
+            check(libc::setsid(), Step::Session)?;
+            self.die_with_parent()?;
+            self.place_descriptors()?;
+            self.confinement.apply()?;
+            // The kernel has forgotten it, if another user was set.
+            self.die_with_parent()?;
+            self.enter_directory()?;
+            self.write_pid();
+            reset_signals();
+            libc::execve(self.program, self.argv, self.envp);
+            Err(last(Step::Program))
         }
     }
 
     /// # Safety
     /// As [`become_it`](Self::become_it).
-    unsafe fn try_exec(&mut self) -> Result<std::convert::Infallible, i32> {
-        // SAFETY: plain system calls on valid memory; nothing here allocates or locks.
+    unsafe fn try_limits(&mut self, files: &[CString]) -> Result<(), Refusal> {
+        self.confinement.apply()?;
+        // SAFETY: plain system calls on valid memory.
         unsafe {
-            check(libc::setsid())?;
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            if libc::getppid() != self.parent {
-                libc::_exit(127); // The parent died before it could be noticed.
+            self.enter_directory()?;
+            if !self.program.is_null() {
+                check(libc::access(self.program, libc::X_OK), Step::Program)?;
             }
+            for (at, file) in (0..).zip(files) {
+                if libc::access(file.as_ptr(), libc::R_OK) < 0 {
+                    return Err(Refusal {
+                        detail: at,
+                        ..last(Step::File)
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn die_with_parent(&self) -> Result<(), Refusal> {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .map_err(Refusal::at(Step::ParentDeath))?;
+        if rustix::process::getppid() == Some(self.parent) {
+            return Ok(());
+        }
+        // The parent died before it could be noticed.
+        // SAFETY: ends this process, which is the forked child.
+        unsafe { libc::_exit(127) }
+    }
+
+    /// # Safety
+    /// As [`become_it`](Self::become_it).
+    unsafe fn place_descriptors(&mut self) -> Result<(), Refusal> {
+        // SAFETY: plain system calls on descriptors that fork copied.
+        unsafe {
             // Sources first go above every target, so that no dup2 hits one that is still needed.
-            self.failure = check(libc::fcntl(self.failure, libc::F_DUPFD_CLOEXEC, self.above))?;
-            for (from, _) in self.table.iter_mut() {
-                *from = check(libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, self.above))?;
+            self.failure = self.lift(self.failure)?;
+            for at in 0..self.table.len() {
+                self.table[at].0 = self.lift(self.table[at].0)?;
             }
             libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
             for (from, to) in self.table.iter() {
-                check(libc::dup2(*from, *to))?;
+                check(libc::dup2(*from, *to), Step::Descriptors)?;
             }
-            if !self.cwd.is_null() {
-                check(libc::chdir(self.cwd))?;
-            }
-            self.write_pid();
-            reset_signals();
-            libc::execve(self.program, self.argv, self.envp);
-            Err(*libc::__errno_location())
         }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As [`become_it`](Self::become_it).
+    unsafe fn lift(&self, descriptor: RawFd) -> Result<RawFd, Refusal> {
+        // SAFETY: a plain system call.
+        let lifted = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, self.above) };
+        check(lifted, Step::Descriptors)
+    }
+
+    /// # Safety
+    /// As [`become_it`](Self::become_it).
+    unsafe fn enter_directory(&self) -> Result<(), Refusal> {
+        if !self.cwd.is_null() {
+            // SAFETY: a NUL-terminated string, by the caller.
+            check(unsafe { libc::chdir(self.cwd) }, Step::Directory)?;
+        }
+        Ok(())
     }
 
     /// # Safety
@@ -213,19 +358,27 @@ unsafe fn reset_signals() {
     }
 }
 
-fn check(result: libc::c_int) -> Result<libc::c_int, i32> {
-    if result >= 0 {
-        return Ok(result);
-    }
+fn check(result: libc::c_int, step: Step) -> Result<libc::c_int, Refusal> {
+    if result >= 0 { Ok(result) } else { Err(last(step)) }
+}
+
+/// The step and the error of the last call.
+fn last(step: Step) -> Refusal {
     // SAFETY: the location is valid for this thread.
-    Err(unsafe { *libc::__errno_location() })
+    let errno = unsafe { *libc::__errno_location() };
+    Refusal::at(step)(Errno::from_raw_os_error(errno))
 }
 
 /// What the child wrote before it gave up; `None` when exec closed the pipe.
-fn report(pipe: &OwnedFd) -> io::Result<Option<io::Error>> {
-    let mut errno = [0; 4];
-    let read = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut errno))?;
-    Ok((read > 0).then(|| io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
+fn report(pipe: &OwnedFd) -> io::Result<Option<Refusal>> {
+    let mut bytes = [0; Refusal::SIZE];
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut bytes))?;
+    if read == 0 {
+        return Ok(None);
+    }
+    // Written in one go, and far below what a pipe takes in one go.
+    let refusal = Refusal::decode(bytes).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Some(refusal))
 }
 
 fn c_string(text: &OsStr) -> io::Result<CString> {
@@ -273,13 +426,14 @@ mod tests {
             pid_variable: Some(OsStr::new("LISTEN_PID")),
             cwd: Some(Path::new("/")),
             descriptors: &descriptors,
+            confinement: &Confinement::default(),
         };
         let pid = spawn(&spec).unwrap();
         drop(write);
         let mut output = String::new();
         std::fs::File::from(read).read_to_string(&mut output).unwrap();
-        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap());
-        rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+        rustix::process::waitpid(pid, WaitOptions::empty()).unwrap();
         output
     }
 
@@ -321,13 +475,27 @@ mod tests {
             pid_variable: None,
             cwd: None,
             descriptors: &[],
+            confinement: &Confinement::default(),
         };
-        assert_eq!(spawn(&spec).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        let refused = |spec: &Spawn<'_>| match spawn(spec).unwrap_err() {
+            SpawnError::Refused(refusal) => refusal,
+            SpawnError::System(error) => panic!("{error}"),
+        };
+        let refusal = refused(&spec);
+        assert_eq!((refusal.step, refusal.errno), (Step::Program, libc::ENOENT));
+        let lost = Spawn {
+            cwd: Some(Path::new("/no/such/folder")),
+            ..spec
+        };
+        assert_eq!(refused(&lost).step, Step::Directory);
         let nul = Spawn {
             args: &[OsString::from("a\0b")],
             program: Path::new("/bin/true"),
             ..spec
         };
-        assert_eq!(spawn(&nul).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert!(matches!(
+            spawn(&nul),
+            Err(SpawnError::System(error)) if error.kind() == io::ErrorKind::InvalidInput
+        ));
     }
 }
