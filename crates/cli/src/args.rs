@@ -1,6 +1,7 @@
 //! What may be written on the command line, by clap: raw values only. Their meaning is `plan`'s.
 
 pub(crate) mod control;
+pub(crate) mod health;
 pub(crate) mod limits;
 pub(crate) mod supervision;
 pub(crate) mod triggers;
@@ -174,6 +175,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) limits: limits::LimitsArgs,
+
+    #[command(flatten)]
+    pub(crate) health: health::HealthArgs,
 
     /// How events are written to standard error
     #[arg(long, value_enum, default_value = "human", help_heading = OUTPUT)]

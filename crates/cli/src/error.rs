@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::limits::LimitError;
 use crate::listen::ListenError;
 use crate::pid_file::PidFileError;
+use crate::plan::health::HealthError;
 use crate::port_owner::{self, Owner};
 use crate::resolve::ResolveError;
 use crate::size::SizeError;
@@ -36,6 +37,10 @@ pub(crate) enum CliError {
     NeedsChannel { program: String },
     #[error("--spare needs workers to which everup hands connections: a Node app, and not --policy shared")]
     SpareNeedsHandOver,
+    #[error("--ready {sign} needs Node's channel, and {program} has none")]
+    NeverReady { sign: &'static str, program: String },
+    #[error("{option} cannot reach one worker of {program} and no other: it shares no socket with everup")]
+    Unreachable { option: &'static str, program: String },
     #[error("could not find out the current directory")]
     Here { source: io::Error },
     #[error("could not use {} as the working directory", path.display())]
@@ -95,6 +100,8 @@ pub(crate) enum ValueError {
     Zone(#[from] ZoneError),
     #[error(transparent)]
     Glob(#[from] GlobError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
     #[error("not a signal")]
     Signal,
     #[error(transparent)]
@@ -184,6 +191,7 @@ impl CliError {
                 source: LimitsError::OutOfReach { .. },
             } => Exit::Input,
             Self::Limits { .. } => Exit::Usage,
+            Self::NeverReady { .. } | Self::Unreachable { .. } => Exit::Usage,
             Self::Here { .. } | Self::Cwd { .. } | Self::EnvFile(_) => Exit::Input,
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
@@ -203,6 +211,11 @@ impl CliError {
             Self::SpareNeedsHandOver => {
                 Some("a worker that accepts by itself cannot stand by: start one more with -i".into())
             }
+            Self::NeverReady { .. } => Some("use --ready notify or --ready uptime=TIME".into()),
+            Self::Unreachable { .. } => Some(
+                "pass it one with --listen, or use --ready notify, --health exec=\"COMMAND\", --watchdog"
+                    .into(),
+            ),
             Self::Here { source } if source.kind() == io::ErrorKind::NotFound => {
                 Some("it has been deleted: go to another one, or give --cwd with an absolute path".into())
             }
@@ -265,6 +278,7 @@ impl ValueError {
             Self::Cron(_) => CronError::HINT.into(),
             Self::Zone(error) => error.hint().into(),
             Self::Glob(_) => GlobError::HINT.into(),
+            Self::Health(error) => error.hint(),
             Self::Signal => "write a name or a number: TERM, SIGINT, 10".into(),
             Self::EnvWithoutEquals { value } if value == "production" || value == "development" => {
                 format!("write --env NODE_ENV={value}")

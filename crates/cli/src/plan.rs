@@ -2,6 +2,7 @@
 //! started. Parse, don't validate: a [`Plan`] holds no text that still has to be understood.
 
 mod doubts;
+pub(crate) mod health;
 mod supervision;
 pub(crate) mod triggers;
 
@@ -15,6 +16,7 @@ use crate::resolve::{self, Interpreter, Program, Request, Search};
 use crate::{duration, env_file, limits, listen, words};
 use doubts::{doubts, overruled};
 use everup::{Ask, Channel, Limits, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
+use health::Health;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -43,10 +45,12 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Checks the arguments of `everup run`.
+    #[expect(clippy::too_many_lines, reason = "one line per field of the spec")]
     pub(crate) fn parse(args: RunArgs) -> Result<Self, CliError> {
         let cpus = Cpus::detect();
         let values = Values::parse(&args, cpus)?;
         let supervision = Supervision::parse(&args.supervision, values.workers)?;
+        let health = Health::parse(&args.health)?;
         let here = here(std::env::current_dir(), args.cwd.as_deref())?;
         let cwd = args
             .cwd
@@ -64,6 +68,7 @@ impl Plan {
             search: search(cwd.clone().unwrap_or_else(|| here.clone()), &variables),
             here: here.clone(),
         })?;
+        health.check(&program, !values.listen.is_empty())?;
         let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
         let files = [&args.pid_file, &args.control.control];
@@ -104,6 +109,7 @@ impl Plan {
         spec.instance_var = args.instance_var.into();
         spec.init = true;
         supervision.apply(&mut spec)?;
+        health.apply(&mut spec);
         notices.extend(overruled(&variables, &spec));
         let triggers = values.triggers.plan(
             &args.triggers,

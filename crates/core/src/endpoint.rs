@@ -226,6 +226,15 @@ impl Endpoints {
         }
     }
 
+    /// The first stream endpoint that a worker holds.
+    #[must_use]
+    pub fn held_by(&self, worker: WorkerId) -> Option<EndpointId> {
+        let stream = |state: &State| matches!(state, State::Open(bound) if matches!(bound.kind, SharedKind::Tcp | SharedKind::Pipe));
+        let mut all = self.all.iter();
+        all.find(|(_, endpoint)| stream(&endpoint.state) && endpoint.holds(worker))
+            .map(|(&id, _)| id)
+    }
+
     /// A worker closed the server with this key.
     pub fn closed(&mut self, now: Time, worker: WorkerId, key: &str, out: &mut Vec<Effect>) {
         let Some(id) = parse_key(key) else { return };

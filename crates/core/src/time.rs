@@ -31,3 +31,32 @@ impl Sub for Time {
         self.since(earlier)
     }
 }
+
+/// A limit, for people: `2s`, `250ms`, `1.5s`.
+#[must_use]
+pub fn short(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match (millis / 1000, millis % 1000) {
+        (0, millis) => format!("{millis}ms"),
+        (seconds, 0) => format!("{seconds}s"),
+        (seconds, millis) => format!("{seconds}.{}s", format!("{millis:03}").trim_end_matches('0')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_short() {
+        for (millis, text) in [
+            (0, "0ms"),
+            (250, "250ms"),
+            (2000, "2s"),
+            (1500, "1.5s"),
+            (61_050, "61.05s"),
+        ] {
+            assert_eq!(short(Duration::from_millis(millis)), text);
+        }
+    }
+}

@@ -10,6 +10,7 @@
 
 use crate::cause::Cause;
 use crate::exit::ExitStatus;
+use crate::health::Health;
 use crate::id::{Slot, WorkerId};
 use crate::time::Time;
 use std::time::Duration;
@@ -139,6 +140,8 @@ pub struct Birth {
     pub readiness: Readiness,
     /// How long it may take until it is.
     pub ready_limit: Option<Duration>,
+    /// Whether it must have passed its liveness probe once, too.
+    pub must_pass: bool,
 }
 
 /// After this long without a sign that it wants an endpoint a worker counts as ready.
@@ -188,6 +191,12 @@ pub struct Worker {
     pub old_at: Option<Time>,
     /// How much memory it may use, in bytes.
     pub memory_limit: Option<u64>,
+    /// How it is watched, at the moment.
+    pub health: Option<Health>,
+    /// Whether its liveness probe has begun.
+    pub checked: bool,
+    /// What it does, in its own words (`STATUS=`).
+    pub status: Option<String>,
     /// How its process ended.
     pub exit: Option<ExitStatus>,
     state: State,
@@ -199,6 +208,9 @@ pub struct Worker {
     retired: bool,
     left_at: Option<Time>,
     cause: Option<Cause>,
+    /// It gave a sign of readiness, and its probe is awaited.
+    sign: Option<ReadyBasis>,
+    must_pass: bool,
     gated: bool,
     readiness: Readiness,
     ready_limit: Option<Duration>,
@@ -234,6 +246,9 @@ impl Worker {
             outgoing: false,
             old_at: None,
             memory_limit: None,
+            health: None,
+            checked: false,
+            status: None,
             exit: None,
             state: State::Starting,
             has_channel: birth.has_channel,
@@ -244,6 +259,8 @@ impl Worker {
             retired: false,
             left_at: None,
             cause: None,
+            sign: None,
+            must_pass: birth.must_pass,
             gated: birth.gated,
             readiness: birth.readiness,
             ready_limit: birth.ready_limit,
@@ -347,6 +364,10 @@ impl Worker {
         if !self.readiness.accepts(basis) {
             return;
         }
+        if self.must_pass {
+            self.sign.get_or_insert(basis);
+            return;
+        }
         if self.state == State::Starting {
             self.state = State::Online;
         }
@@ -354,6 +375,20 @@ impl Worker {
             self.ready_since = Some(now);
             self.basis = Some(basis);
             out.push(Step::Ready(basis));
+        }
+    }
+
+    /// Whether it gave its sign, and its probe is awaited.
+    #[must_use]
+    pub fn awaits_health(&self) -> bool {
+        self.must_pass && self.sign.is_some() && self.in_service()
+    }
+
+    /// It passed its liveness probe for the first time.
+    pub fn passed(&mut self, now: Time, out: &mut Vec<Step>) {
+        self.must_pass = false;
+        if let Some(basis) = self.sign.take() {
+            self.ready(now, basis, out);
         }
     }
 

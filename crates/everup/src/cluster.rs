@@ -10,6 +10,7 @@ use crate::output::{Relay, wake};
 use crate::spec::{Output, Spec};
 use everup_core::app::{Accepted, Status, WorkerStatus};
 use everup_core::cause::Cause;
+use everup_core::health::{ProbeId, Probed};
 use everup_core::id::{Slot, WorkerId};
 use everup_core::reload::{Receipt, Rollout};
 use everup_core::wire::HandleKind;
@@ -176,6 +177,7 @@ pub(crate) enum Command {
     Scale(u32),
     Launch,
     Measured(WorkerId, u64),
+    Probed(WorkerId, ProbeId, Probed),
     Status(SyncSender<Status>),
 }
 

@@ -20,6 +20,8 @@ pub(crate) enum Key {
     Channel(WorkerId),
     /// A worker's process ended.
     Exit(WorkerId),
+    /// A worker said something by `sd_notify`.
+    Notify(WorkerId),
 }
 
 impl Key {
@@ -30,6 +32,7 @@ impl Key {
             Self::Listener(id) => (2, id.0),
             Self::Channel(id) => (3, id.0),
             Self::Exit(id) => (4, id.0),
+            Self::Notify(id) => (5, id.0),
         };
         EventData::new_u64(kind << 32 | u64::from(id))
     }
@@ -42,7 +45,8 @@ impl Key {
             1 => Self::Child,
             2 => Self::Listener(EndpointId(id)),
             3 => Self::Channel(WorkerId(id)),
-            _ => Self::Exit(WorkerId(id)),
+            4 => Self::Exit(WorkerId(id)),
+            _ => Self::Notify(WorkerId(id)),
         }
     }
 }

@@ -15,6 +15,21 @@ use std::os::unix::ffi::OsStrExt;
 /// The variable by which a worker's descendants are known, whatever their parent or session is by now.
 pub(crate) const MARK: &str = "EVERUP_WORKER";
 
+/// Variables of the protocols between us and one worker: nothing of them is passed on from our own environment, and
+/// they are no business of anybody else.
+pub(crate) const BETWEEN_US: [&str; 10] = [
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
 /// A child of ours.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -38,6 +53,11 @@ impl Process {
                 Err(error.into())
             }
         }
+    }
+
+    /// The value of [`MARK`] in its environment.
+    pub(crate) fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// Readable once it is gone.
@@ -138,7 +158,17 @@ pub(crate) fn kill_children() {
 
 /// Reaps every child of this process that is not in `known`.
 pub(crate) fn reap_strangers(known: &BTreeSet<u32>) {
-    for pid in own_children() {
+    reap_strangers_but(|| Some(known.clone()));
+}
+
+/// Reaps every child of this process that is not among those that `known` says *after* the children were listed: a
+/// child that another thread has started before is in its answer then. `None` reaps nothing.
+pub(crate) fn reap_strangers_but(known: impl FnOnce() -> Option<BTreeSet<u32>>) {
+    let children = own_children();
+    let Some(known) = known() else {
+        return;
+    };
+    for pid in children {
         if let (false, Ok(pid)) = (known.contains(&pid), as_pid(pid)) {
             waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
         }
@@ -226,7 +256,13 @@ fn ancestry(all: &[Seen]) -> BTreeSet<u32> {
     line
 }
 
-fn marked(pid: u32, mark: &str) -> bool {
+/// The parent of a process that is there, if only as a zombie.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    read_stat(OsStr::new(&pid.to_string())).map(|seen| seen.parent)
+}
+
+/// Whether a process was started by the worker with this mark, or by one of its descendants.
+pub(crate) fn marked(pid: u32, mark: &str) -> bool {
     let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else {
         return false;
     };

@@ -3,6 +3,7 @@
 //! Job: say what, not how. Parsing of options and files is the caller's; every field here has a default that a
 //! server in production can live with.
 
+use crate::health::{HealthSpec, ReadySign};
 use crate::limits::Limits;
 use crate::output::LineSink;
 use everup_core::reload::Rollout;
@@ -50,8 +51,13 @@ pub struct Spec {
     /// How long a worker may take until it is ready. `None`: as long as it likes. A worker that passes the
     /// limit has failed: it is killed and counts against its restart budget.
     pub listen_timeout: Option<Duration>,
-    /// What makes a worker ready.
-    pub readiness: Readiness,
+    /// What makes a worker ready: any of these. None: it listens, or sends the message `ready` or `READY=1`, or, where
+    /// none of that can be known, has been up for a second.
+    pub ready: Vec<ReadySign>,
+    /// How a ready worker is watched. It is ready only when it has passed this probe once, too.
+    pub health: Option<HealthSpec>,
+    /// A worker must send `WATCHDOG=1` at least this often.
+    pub watchdog: Option<Duration>,
     /// What happens when a worker dies.
     pub restart: RestartPolicy,
     /// How reloads go.
@@ -102,7 +108,9 @@ impl Spec {
             output: Output::Inherit,
             stop: StopPlan::default(),
             listen_timeout: None,
-            readiness: Readiness::default(),
+            ready: Vec::new(),
+            health: None,
+            watchdog: None,
             restart: RestartPolicy::default(),
             rollout: Rollout::default(),
             spares: 0,
@@ -202,4 +210,4 @@ impl Default for StopPlan {
     }
 }
 
-pub use everup_core::worker::{Ask, Readiness};
+pub use everup_core::worker::Ask;

@@ -61,7 +61,7 @@ fn worker(worker: &WorkerStatus) -> api::WorkerStatus {
         accepted: worker.accepted,
         memory: None,
         restarts: worker.restarts.into(),
-        status_text: None,
+        status_text: worker.text.clone(),
         draining_ms: worker.leaving.map(millis),
     }
 }

@@ -293,6 +293,7 @@ impl App {
         if self.phase != Phase::Running {
             return;
         }
+        self.look_at_everybody(now, out);
         self.look_for_the_bad(now, out);
         self.look_at_the_probe(now, out);
         self.advance(now, out);
@@ -308,6 +309,7 @@ impl App {
             self.wanted_deadline(),
             self.bad_deadline(),
             self.probe_deadline(),
+            self.health_deadline(),
             reload,
         ]
         .into_iter()

@@ -5,8 +5,11 @@ use crate::cause::Cause;
 use crate::dispatch::{Look, Placement};
 use crate::endpoint::{BindRequest, Bound};
 use crate::exit::ExitStatus;
+use crate::health::{ProbeId, Probed};
 use crate::id::{EndpointId, Slot, Token, WorkerId};
+use crate::notify::Notification;
 use crate::wire::{Event, Reply};
+use std::time::Duration;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -107,6 +110,22 @@ pub enum Input {
         /// Why.
         cause: Cause,
     },
+    /// What came of [`Action::Probe`].
+    Probed {
+        /// Whose.
+        worker: WorkerId,
+        /// Which.
+        probe: ProbeId,
+        /// What.
+        found: Probed,
+    },
+    /// A worker said something by `sd_notify`, and it was really the worker.
+    Notified {
+        /// Who.
+        worker: WorkerId,
+        /// What.
+        said: Notification,
+    },
     /// How much memory a worker's process tree uses.
     Measured {
         /// Whose.
@@ -157,6 +176,17 @@ pub enum Action {
     Hold {
         /// Whose.
         worker: WorkerId,
+    },
+    /// Probe a worker; report [`Input::Probed`].
+    Probe {
+        /// Whom.
+        worker: WorkerId,
+        /// The probe's number.
+        probe: ProbeId,
+        /// How long it may take.
+        limit: Duration,
+        /// Whether it is the probe for readiness; else that for liveness.
+        readiness: bool,
     },
     /// Bind a socket; report [`Input::Bound`].
     Bind {

@@ -16,6 +16,7 @@
 //! out; a worker leaves the rotation before it is asked to end; every worker forked is reported as exited exactly
 //! once; nothing is decided after `Ended`.
 
+mod health;
 mod lives;
 mod messages;
 mod notice;
@@ -34,6 +35,7 @@ pub use status::{ReloadStatus, Role, Status, WorkerStatus};
 use crate::dispatch::{Dispatcher, Placement};
 use crate::endpoint::{Bound, Effect, Endpoints};
 use crate::exit::ExitStatus;
+use crate::health::Checks;
 use crate::id::{EndpointId, Token, WorkerId};
 use crate::jitter::Jitter;
 use crate::reload::{Reload, Rollout};
@@ -79,6 +81,12 @@ pub struct Config {
     pub stuck_timeout: Option<Duration>,
     /// How old a worker may become.
     pub max_age: Option<Duration>,
+    /// How ready workers are probed.
+    pub checks: Option<Checks>,
+    /// How long a probe for readiness may take.
+    pub ready_probe_timeout: Duration,
+    /// A worker has to ping at least this often.
+    pub watchdog: Option<Duration>,
     /// How much memory a worker and its descendants may use, in bytes.
     pub memory_limit: Option<u64>,
     /// Whether nothing is started until [`App::launch`], and nothing that ended is started again.
@@ -106,6 +114,9 @@ impl Default for Config {
             rollout: Rollout::default(),
             stuck_timeout: None,
             max_age: None,
+            checks: None,
+            ready_probe_timeout: Duration::from_secs(2),
+            watchdog: None,
             memory_limit: None,
             job: false,
             ends_when_done: false,
@@ -256,6 +267,8 @@ impl App {
             Input::Disconnect { worker } => self.disconnect(now, worker, out),
             Input::Cut { worker } => out.push(Action::Cut { worker }),
             Input::Unhealthy { worker, cause } => self.unhealthy(now, worker, cause, out),
+            Input::Probed { worker, probe, found } => self.probed(now, worker, probe, found, out),
+            Input::Notified { worker, said } => self.notified(now, worker, said, out),
             Input::Measured { worker, bytes } => self.measured(now, worker, bytes),
             Input::Drained { worker, moved, lost } => self.counted(worker, moved, lost),
             Input::Scale { workers } => self.scale(now, workers, out),
@@ -294,6 +307,12 @@ impl App {
         self.dispatcher.demand(now, endpoint)
     }
 
+    /// An endpoint that a worker listens on, for a probe.
+    #[must_use]
+    pub fn endpoint_of(&self, worker: WorkerId) -> Option<EndpointId> {
+        self.endpoints.held_by(worker)
+    }
+
     /// A worker, until it has exited.
     pub fn worker(&self, worker: WorkerId) -> Option<&Worker> {
         self.workers.get(&worker)
@@ -315,6 +334,8 @@ impl App {
             .collect();
         for id in ids {
             self.with_worker(now, id, out, |worker, steps| worker.tick(now, steps));
+            // It may have been up for long enough.
+            self.begin_checks(now, id, out);
         }
         for slot in self.slots.due(now) {
             self.spawn(now, slot, out);

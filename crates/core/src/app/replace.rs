@@ -71,11 +71,13 @@ impl App {
             generation,
             has_channel: self.config.channel,
             standby,
-            gated: readiness.chosen || self.config.spares > 0,
+            gated: readiness.chosen || self.config.spares > 0 || self.config.checks.is_some(),
+            must_pass: self.config.checks.is_some(),
             readiness,
             ready_limit,
         };
         self.workers.insert(id, Worker::new(now, birth));
+        self.watch_from_birth(now, id);
         id
     }
 
@@ -240,6 +242,7 @@ impl App {
             worker.old_at = age.map(|age| now + age);
             worker.memory_limit = limit;
         }
+        self.watch_from_now(now, id);
         self.enter_rotation(now, id, out);
         let Some(place) = self.slots.get(slot) else {
             return;

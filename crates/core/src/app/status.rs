@@ -80,6 +80,8 @@ pub struct WorkerStatus {
     pub accepted: u64,
     /// How often its place was filled again after a death.
     pub restarts: u32,
+    /// What it does, in its own words (`STATUS=`).
+    pub text: Option<String>,
     /// Whether its channel is open.
     pub connected: bool,
     /// Node's `exitedAfterDisconnect`.
@@ -134,6 +136,7 @@ impl App {
             leaving: worker.left_at().map(|at| now.since(at)),
             accepted: self.dispatcher.accepted(worker.id),
             restarts: place.map_or(0, |place| place.restarts),
+            text: worker.status.clone(),
             connected: worker.connected,
             voluntary: worker.voluntary,
         }

@@ -55,9 +55,7 @@ impl App {
             }
             Event::Message(message) => {
                 if message.get() == "\"ready\"" {
-                    self.with_worker(now, worker, out, |w, steps| {
-                        w.ready(now, ReadyBasis::Message, steps)
-                    });
+                    self.signed(now, worker, ReadyBasis::Message, out);
                 }
                 out.push(Action::Notice(Notice::Message { worker, message }));
             }
@@ -77,9 +75,7 @@ impl App {
         let name = self.endpoints.sockname(worker, listening.address_type, port);
         let address = Address::of(&listening, name);
         out.push(Action::Notice(Notice::Listening { worker, address }));
-        self.with_worker(now, worker, out, |w, steps| {
-            w.ready(now, ReadyBasis::Listening, steps)
-        });
+        self.signed(now, worker, ReadyBasis::Listening, out);
     }
 
     pub(super) fn delivered(&mut self, worker: WorkerId, token: Token) {

@@ -55,6 +55,8 @@ pub(crate) struct Sim {
     pub(crate) next_connection: u64,
     /// Whether connections that are looked at are untouched.
     pub(crate) untouched: bool,
+    /// Probes that were asked for.
+    pub(crate) probes: Vec<(WorkerId, everup_core::health::ProbeId)>,
     queue: VecDeque<Input>,
 }
 
@@ -79,6 +81,7 @@ impl Sim {
             ports_taken: false,
             next_connection: 1_000_000,
             untouched: false,
+            probes: Vec::new(),
             queue: VecDeque::new(),
         }
     }
@@ -96,11 +99,13 @@ impl Sim {
 
     /// The receipts so far.
     pub(crate) fn receipts(&self) -> Vec<&Receipt> {
-        let receipt = |notice| match notice {
-            Notice::Reloaded(receipt) => Some(&**receipt),
-            _ => None,
-        };
-        self.notices.iter().filter_map(receipt).collect()
+        let mut found: Vec<&Receipt> = Vec::new();
+        for notice in &self.notices {
+            if let Notice::Reloaded(receipt) = notice {
+                found.push(receipt);
+            }
+        }
+        found
     }
 
     /// The workers that take connections, by id.
@@ -225,6 +230,7 @@ impl Sim {
             Action::Signal { worker, .. } => self.hear(worker, "signal"),
             Action::Kill { worker } => self.hear(worker, "SIGKILL"),
             Action::Cut { worker } => self.queue.push_back(Input::ChannelClosed { worker }),
+            Action::Probe { worker, probe, .. } => self.probes.push((worker, probe)),
             Action::Hold { worker } => self.hear(worker, "hold"),
             Action::Notice(notice) => self.notices.push(notice),
             Action::Finish(outcome) => self.outcome = Some(outcome),

@@ -23,6 +23,12 @@ impl Driver {
                 slot,
                 generation,
             } => self.births.push((worker, slot, generation)),
+            Action::Probe {
+                worker,
+                probe,
+                limit,
+                readiness,
+            } => self.probe(worker, probe, limit, readiness),
             Action::Hold { worker } => self.hold(worker),
             Action::Bind { endpoint, request } => {
                 let result = self.bind(endpoint, &request).map_err(Errno::raw_os_error);

@@ -11,6 +11,7 @@
 //! - [`report`]: telling the owner.
 
 mod act;
+mod health;
 mod report;
 mod workers;
 
@@ -24,9 +25,11 @@ use crate::meter::Meter;
 use crate::oom;
 use crate::output::{Relay, clear};
 use crate::poller::{Key, Poller, Ready};
+use crate::probe::Prober;
 use crate::process::{self, Process};
 use crate::spec::{Channel as Dialect, Spec};
 use everup_core::app::{Accepted, Action, App, Config, Input};
+use everup_core::health::ProbeId;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
 use everup_core::time::Time;
 use everup_core::wire;
@@ -76,6 +79,11 @@ pub(crate) struct Driver {
     generations: BTreeMap<u32, Variables>,
     /// Workers to be started once everything that is more urgent is done.
     births: Vec<(WorkerId, Slot, u32)>,
+    /// Connections handed over as probes: to whom, which, and whether the worker's answer is all that is wanted.
+    probes: HashMap<Token, (WorkerId, ProbeId, bool)>,
+    prober: Prober,
+    /// No trouble with notifications is told before.
+    trouble_until: Time,
     meter: Option<Meter>,
     oom: oom::Counter,
     listeners: BTreeMap<EndpointId, Listener>,
@@ -168,7 +176,12 @@ impl Driver {
             drain_timeout: spec.stop.drain_timeout,
             max_draining: spec.stop.max_draining,
             ready_limit: spec.listen_timeout,
-            readiness: spec.readiness,
+            readiness: crate::health::readiness(&spec.ready),
+            checks: spec.health.as_ref().map(crate::health::HealthSpec::checks),
+            watchdog: spec.watchdog,
+            ..Config::default()
+        };
+        let config = Config {
             spares: spec.spares,
             rollout: spec.rollout,
             stuck_timeout: spec.stuck_timeout,
@@ -177,7 +190,9 @@ impl Driver {
             job: spec.job,
             ends_when_done: spec.ends_when_done,
             seed: RandomState::new().hash_one(std::process::id()),
+            ..config
         };
+        let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
         let meter = spec.memory_limit.map(|limit| {
             let commander = reporter.commander();
             Meter::start(limit, move |worker, bytes| {
@@ -191,12 +206,15 @@ impl Driver {
             app: App::new(config),
             generations: BTreeMap::from([(1, env)]),
             births: Vec::new(),
+            probes: HashMap::new(),
+            prober: Self::prober(&mark, reporter.commander()),
+            trouble_until: Time::ZERO,
             meter: meter.transpose()?,
             oom: oom::Counter::new(),
             started: Instant::now(),
             now: Time::ZERO,
             poller,
-            mark: format!("{:016x}", RandomState::new().hash_one(std::process::id())),
+            mark,
             commands,
             wake,
             children,
@@ -315,12 +333,13 @@ impl Driver {
                 }
             }
             Key::Exit(worker) => self.exited(worker),
+            Key::Notify(worker) => self.notified(worker),
             Key::Command => self.command(),
             Key::Child => {
                 if let Some(children) = &self.children {
                     crate::sys::signals::clear_child_events(children);
                 }
-                process::reap_strangers(&self.pids());
+                self.reap_orphans();
             }
         }
     }
@@ -459,6 +478,7 @@ impl Driver {
             Command::AbortReload => self.feed(Input::AbortReload),
             Command::Scale(workers) => self.feed(Input::Scale { workers }),
             Command::Launch => self.feed(Input::Launch),
+            Command::Probed(worker, probe, found) => self.feed(Input::Probed { worker, probe, found }),
             Command::Measured(worker, bytes) => self.feed(Input::Measured { worker, bytes }),
             // Nobody may wait for the answer any more.
             Command::Status(answer) => drop(answer.send(self.app.status(self.now))),
@@ -529,6 +549,7 @@ impl Driver {
     fn end(mut self, outcome: Outcome) {
         self.listeners.clear();
         self.passed.clear();
+        drop(self.prober);
         if self.spec.init {
             process::kill_children();
         }

@@ -1,14 +1,18 @@
 //! Workers as processes with channels: starting them, hearing them, burying them.
 
+use super::health::Private;
 use super::{Driver, Later, SEND_QUEUE};
 use crate::cgroup::Leaf;
 use crate::channel::{Channel, Read, Written};
 use crate::cluster::Release;
 use crate::event::ReceivedHandle;
+use crate::notify::{self, NotifySocket};
 use crate::output::{Pipe, Stream};
 use crate::poller::{Key, Ready};
-use crate::process::{MARK, Process};
-use crate::spec::{Channel as Dialect, Output};
+use crate::probe::pair;
+use crate::process::{self, BETWEEN_US, MARK, Process};
+use crate::program;
+use crate::spec::{Channel as Dialect, Listen, Output};
 use crate::sys::spawn::{Spawn, SpawnError, spawn};
 use everup_core::app::Input;
 use everup_core::dispatch::MAX_WINDOW;
@@ -19,13 +23,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
 
 /// A worker's descriptors.
 #[derive(Debug)]
 pub(super) struct WorkerIo {
     pub(super) process: Process,
     pub(super) channel: Option<Channel>,
+    /// Where it speaks `sd_notify`.
+    pub(super) notify: Option<NotifySocket>,
+    /// Its own listening socket, for probes.
+    pub(super) private: Option<Private>,
     /// Its control group, if it has one: removed when the worker is buried.
     pub(super) _group: Option<Leaf>,
 }
@@ -63,6 +70,11 @@ impl Driver {
             table.push((rustix::io::fcntl_dupfd_cloexec(&socket.descriptor, 3)?, next));
             next += 1;
         }
+        let private = self.private()?;
+        if let Some(private) = &private {
+            table.push((rustix::io::fcntl_dupfd_cloexec(&private.listener, 3)?, next));
+            next += 1;
+        }
         for (&number, descriptor) in &self.spec.inherit {
             table.push((rustix::io::fcntl_dupfd_cloexec(descriptor, 3)?, number));
             next = next.max(number + 1);
@@ -82,15 +94,18 @@ impl Driver {
         let (confinement, group) = self.confiner.prepare(worker, slot)?;
 
         let mark = format!("{}.{worker}", self.mark);
-        let env = self.environment(
+        let notify = NotifySocket::open()?;
+        let env = self.environment(&Birth {
             worker,
             slot,
             generation,
-            channel.as_ref().map(|(_, fd, mode)| (*fd, *mode)),
-            &mark,
-        );
+            channel: channel.as_ref().map(|(_, fd, mode)| (*fd, *mode)),
+            mark: &mark,
+            notify: notify.value(),
+            private: private.is_some(),
+        });
         let fork = self.overrides.get(&worker);
-        let program = find_program(&self.spec.program, &env);
+        let program = program::find(&self.spec.program, &env);
         let mut args = vec![self.spec.program.clone().into_os_string()];
         args.extend_from_slice(
             fork.and_then(|fork| fork.args.as_deref())
@@ -102,7 +117,7 @@ impl Driver {
             program: &program,
             args: &args,
             env: &env,
-            pid_variable: (!self.passed.is_empty()).then_some(OsStr::new("LISTEN_PID")),
+            pid_variable: (!self.passed.is_empty() || private.is_some()).then_some(OsStr::new("LISTEN_PID")),
             cwd: self.spec.cwd.as_deref(),
             descriptors: &descriptors,
             confinement: &confinement,
@@ -110,7 +125,11 @@ impl Driver {
 
         let process = Process::new(pid, mark)?;
         let channel = channel.map(|(channel, _, _)| channel);
-        if let Err(error) = self.watch(worker, &process, channel.as_ref()) {
+        let watched = self.watch(worker, &process, channel.as_ref());
+        if let Err(error) = watched
+            .map_err(io::Error::from)
+            .and_then(|()| self.watch_notify(worker, &notify))
+        {
             process.discard();
             return Err(error.into());
         }
@@ -120,6 +139,8 @@ impl Driver {
         Ok(WorkerIo {
             process,
             channel,
+            notify: Some(notify),
+            private,
             _group: group,
         })
     }
@@ -168,28 +189,44 @@ impl Driver {
 
     /// Ours, then the spec's, then the fork's, then what the protocols need; nothing of a protocol that we are
     /// ourselves at the other end of.
-    fn environment(
-        &self,
-        worker: WorkerId,
-        slot: Slot,
-        generation: u32,
-        channel: Option<(RawFd, Serialization)>,
-        mark: &str,
-    ) -> Vec<(OsString, OsString)> {
-        const OURS_ALONE: [&str; 10] = [
-            "NODE_CHANNEL_FD",
-            "NODE_CHANNEL_SERIALIZATION_MODE",
-            "NODE_UNIQUE_ID",
-            "LISTEN_PID",
-            "LISTEN_FDS",
-            "LISTEN_FDNAMES",
-            "LISTEN_PIDFDID",
-            "NOTIFY_SOCKET",
-            "WATCHDOG_PID",
-            "WATCHDOG_USEC",
-        ];
+    fn environment(&self, birth: &Birth<'_>) -> Vec<(OsString, OsString)> {
+        let mut env = self.variables(birth.generation);
+        env.insert(self.spec.instance_var.clone(), birth.slot.to_string().into());
+        env.insert(MARK.into(), birth.mark.into());
+        env.insert(notify::VARIABLE.into(), birth.notify.clone().into());
+        if let Some(watchdog) = self.spec.watchdog {
+            env.insert("WATCHDOG_USEC".into(), watchdog.as_micros().to_string().into());
+        }
+        if let Some((fd, mode)) = birth.channel {
+            let mode = match mode {
+                Serialization::Json => "json",
+                Serialization::Advanced => "advanced",
+            };
+            env.insert("NODE_CHANNEL_FD".into(), fd.to_string().into());
+            env.insert("NODE_CHANNEL_SERIALIZATION_MODE".into(), mode.into());
+            env.insert("NODE_UNIQUE_ID".into(), birth.worker.to_string().into());
+        }
+        let named = |listen: &Listen| listen.name.clone().unwrap_or_else(|| "unknown".into());
+        let mut names: Vec<String> = self.spec.listen.iter().map(named).collect();
+        names.extend(birth.private.then(|| pair::NAME.into()));
+        if !names.is_empty() {
+            env.insert("LISTEN_FDS".into(), names.len().to_string().into());
+            env.insert("LISTEN_FDNAMES".into(), names.join(":").into());
+        }
+        if let Some(fork) = self.overrides.get(&birth.worker) {
+            env.extend(fork.env.iter().cloned());
+        }
+        env.into_iter().collect()
+    }
+
+    /// What workers of a generation have, and commands about them: without what belongs to one worker alone.
+    pub(super) fn variables_of(&self, generation: u32) -> Vec<(OsString, OsString)> {
+        self.variables(generation).into_iter().collect()
+    }
+
+    fn variables(&self, generation: u32) -> BTreeMap<OsString, OsString> {
         let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-        for name in OURS_ALONE {
+        for name in BETWEEN_US {
             env.remove(OsStr::new(name));
         }
         if let Some(identity) = &self.spec.limits.identity {
@@ -201,31 +238,7 @@ impl Driver {
             }
         }
         env.extend(self.generations.get(&generation).into_iter().flatten().cloned());
-        env.insert(self.spec.instance_var.clone(), slot.to_string().into());
-        env.insert(MARK.into(), mark.into());
-        if let Some((fd, mode)) = channel {
-            let mode = match mode {
-                Serialization::Json => "json",
-                Serialization::Advanced => "advanced",
-            };
-            env.insert("NODE_CHANNEL_FD".into(), fd.to_string().into());
-            env.insert("NODE_CHANNEL_SERIALIZATION_MODE".into(), mode.into());
-            env.insert("NODE_UNIQUE_ID".into(), worker.to_string().into());
-        }
-        if !self.passed.is_empty() {
-            let names: Vec<&str> = self
-                .spec
-                .listen
-                .iter()
-                .map(|listen| listen.name.as_deref().unwrap_or("unknown"))
-                .collect();
-            env.insert("LISTEN_FDS".into(), self.passed.len().to_string().into());
-            env.insert("LISTEN_FDNAMES".into(), names.join(":").into());
-        }
-        if let Some(fork) = self.overrides.get(&worker) {
-            env.extend(fork.env.iter().cloned());
-        }
-        env.into_iter().collect()
+        env
     }
 
     /// Watches what becomes of the connections of a worker that leaves.
@@ -301,6 +314,8 @@ impl Driver {
                 self.reporter
                     .handle(worker, kind, message.get().to_owned(), descriptor);
             }
+            Event::Answer { connection, accepted } if self.probe_answered(connection, Some(accepted)) => {}
+            Event::Undelivered(token) if self.probe_answered(token, None) => {}
             Event::Discard => {
                 drop(
                     self.workers
@@ -388,14 +403,30 @@ impl Driver {
         };
         self.hear_out(worker);
         self.close_channel(worker);
+        self.notified(worker);
+        self.forget_probes(worker);
         let Some(io) = self.workers.remove(&worker) else {
             return;
         };
         self.poller.forget(io.process.descriptor());
+        if let Some(notify) = &io.notify {
+            self.poller.forget(notify.descriptor());
+        }
         if self.spec.init {
             io.process.kill_orphans(&self.pids());
         }
         self.feed(Input::Exited { worker, status });
+    }
+
+    /// Reaps orphans that were given to us, but not the commands of probes.
+    pub(super) fn reap_orphans(&self) {
+        let known = self.pids();
+        let children = self.prober.children();
+        process::reap_strangers_but(|| {
+            let mut settled = children.settled()?;
+            settled.extend(&known);
+            Some(settled)
+        });
     }
 
     /// The pids of all workers.
@@ -404,19 +435,13 @@ impl Driver {
     }
 }
 
-/// A program without a slash is looked up in the worker's `PATH`.
-fn find_program(program: &Path, env: &[(OsString, OsString)]) -> PathBuf {
-    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return program.to_owned();
-    }
-    let path = env
-        .iter()
-        .find(|(name, _)| name == "PATH")
-        .map(|(_, value)| value.clone())
-        .unwrap_or_default();
-    let runnable = |candidate: &PathBuf| rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok();
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|candidate| candidate.is_file() && runnable(candidate))
-        .unwrap_or_else(|| program.to_owned())
+/// What the environment of one worker says about it.
+struct Birth<'a> {
+    worker: WorkerId,
+    slot: Slot,
+    generation: u32,
+    channel: Option<(RawFd, Serialization)>,
+    mark: &'a str,
+    notify: String,
+    private: bool,
 }

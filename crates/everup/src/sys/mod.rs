@@ -4,16 +4,19 @@
 //! - [`spawn`]: fork and exec with a chosen descriptor table.
 //! - [`pidfd`]: any signal to a process by its descriptor.
 //! - [`signals`]: blocking signals, and reading them as descriptors.
+//! - [`datagram`]: a datagram with its sender's pid.
 //! - [`tcp`]: what the kernel knows of a connection.
 //! - [`users`]: the system's users and groups.
 //!
 //! Must not know: clusters, workers, policies.
 #![expect(
     unsafe_code,
-    reason = "fork, exec, signal masks, TCP_INFO and the user database have no safe interface"
+    reason = "fork, exec, signal masks, a sender's credentials, TCP_INFO and the user database have no safe interface"
 )]
 
 pub(crate) mod confine;
+
+pub(crate) mod datagram;
 pub(crate) mod pidfd;
 pub mod signals;
 pub(crate) mod spawn;

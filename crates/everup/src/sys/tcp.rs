@@ -25,6 +25,8 @@ struct TcpInfo {
 /// Open, or half-closed by the client (`linux/tcp_states.h`).
 const ESTABLISHED: u8 = 1;
 const CLOSE_WAIT: u8 = 8;
+/// A listening socket.
+const LISTEN: u8 = 10;
 
 /// Whether nobody on our side has read from a connection, written to it, or shut it down. False where that cannot
 /// be known (another protocol, Linux before 4.6).
@@ -39,6 +41,15 @@ pub(crate) fn untouched(connection: &OwnedFd) -> bool {
     let unread =
         rustix::io::ioctl_fionread(connection).is_ok_and(|unread| unread + end == info.bytes_received);
     open && unwritten && unread
+}
+
+/// How many connections wait in a listening socket's queue to be accepted. `None` where that cannot be known.
+pub(crate) fn waiting(listener: &OwnedFd) -> Option<u32> {
+    // For a listener the kernel puts it where a connection has its unacknowledged segments (`tcp_get_info`).
+    const UNACKED: usize = 4;
+    info(listener)
+        .filter(|info| info.state == LISTEN)
+        .map(|info| info.words[UNACKED])
 }
 
 fn info(connection: &OwnedFd) -> Option<TcpInfo> {
@@ -104,6 +115,19 @@ mod tests {
         client.shutdown(Shutdown::Write).unwrap();
         while server.peek(&mut [0; 7]).unwrap() < 7 {}
         assert!(untouched(&copy));
+    }
+
+    #[test]
+    fn a_listener_tells_how_many_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let copy = listener.try_clone().unwrap().into();
+        assert_eq!(waiting(&copy), Some(0));
+        let _clients = [(); 2].map(|()| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        while waiting(&copy) != Some(2) {}
+        drop(listener.accept().unwrap());
+        assert_eq!(waiting(&copy), Some(1));
+        let (client, ..) = pair();
+        assert_eq!(waiting(&client.into()), None);
     }
 
     #[test]
