@@ -158,6 +158,7 @@ impl Sim {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per action")]
     fn act(&mut self, action: Action) {
         assert!(
             self.outcome.is_none() || matches!(action, Action::Place(Placement::Release { .. })),

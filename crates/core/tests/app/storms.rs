@@ -37,9 +37,13 @@ impl Random {
         self.below(100) < percent
     }
 
+    fn few(&mut self, end: u64) -> u32 {
+        u32::try_from(self.below(end)).expect("it is few")
+    }
+
     fn of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
-        let index = usize::try_from(self.below(all.len() as u64)).unwrap();
-        all.get(index).copied()
+        let index = self.few(all.len() as u64);
+        all.get(index as usize).copied()
     }
 }
 
@@ -63,7 +67,7 @@ impl History {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         random.below(1);
         let calm = random.chance(30);
-        let workers = u32::try_from(1 + random.below(5)).unwrap();
+        let workers = 1 + random.few(5);
         let mut config = Config {
             policy: if random.chance(50) {
                 Policy::RoundRobin
@@ -76,7 +80,7 @@ impl History {
             max_age: (!calm && random.chance(20)).then_some(Duration::from_secs(20)),
             memory_limit: Some(100 << 20),
             drain_timeout: Duration::from_millis(1 + random.below(5000)),
-            max_draining: u32::try_from(1 + random.below(3)).unwrap(),
+            max_draining: 1 + random.few(3),
             seed,
             ..config(workers)
         };
@@ -154,7 +158,7 @@ impl History {
                     self.boot(worker);
                 }
             }
-            20..30 => self.sim.connect(usize::try_from(self.random.below(8)).unwrap()),
+            20..30 => self.sim.connect(self.random.few(8) as usize),
             30..45 => {
                 if let Some(worker) = self.pick() {
                     let accepted = self.random.chance(85);
@@ -182,7 +186,7 @@ impl History {
             86..92 => self.kill_somebody(),
             92..94 => self.hurt_somebody(),
             94..96 => {
-                let workers = u32::try_from(self.random.below(6)).unwrap();
+                let workers = self.random.few(6);
                 self.not_before.clear();
                 self.sim.feed(Input::Scale { workers });
             }
@@ -251,13 +255,9 @@ impl History {
     }
 
     fn reload(&mut self) {
-        let slots = u64::try_from(self.sim.app.status(self.sim.now).workers.len().max(1)).unwrap();
-        let surge = u32::try_from(self.random.below(slots.min(3) + 1)).unwrap();
-        let gaps = if self.calm {
-            0
-        } else {
-            u32::try_from(self.random.below(2)).unwrap()
-        };
+        let slots = self.sim.app.status(self.sim.now).workers.len().max(1) as u64;
+        let surge = self.random.few(slots.min(3) + 1);
+        let gaps = if self.calm { 0 } else { self.random.few(2) };
         let rollout = Rollout {
             surge: if self.calm { surge.max(1) } else { surge },
             max_unavailable: gaps,
