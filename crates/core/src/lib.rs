@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod dispatch;
+pub mod drain;
 pub mod endpoint;
 pub mod exit;
 pub mod id;
