@@ -343,7 +343,7 @@ fn live(steps: &[(u64, Step)], movable: bool) -> (Truth, Fate, Counters) {
         if let Some(fate) = look(&mut drain, &mut truth, now, true) {
             return (truth, fate, drain.counters());
         }
-        now = drain.next_limit().map_or(now, |limit| ms(limit));
+        now = drain.next_limit().map_or(now, ms);
     }
     panic!("it has not ended: {truth:?} {drain:?}");
 }
