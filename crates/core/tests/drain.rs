@@ -33,6 +33,8 @@ fn idle() -> Observation {
             received: 50,
             unread: 0,
             written: 70,
+            unacknowledged: false,
+            bare_acknowledgements: 0,
             received_ago: Duration::from_millis(40),
             sent_ago: Duration::from_millis(20),
         },
@@ -190,7 +192,7 @@ fn what_somebody_else_serves_is_left_alone() {
 #[test]
 fn looks_become_rare_when_nothing_changes_and_when_they_are_expensive() {
     let mut drain = drain_of_one(Rules::default());
-    assert_eq!(drain.next_look(), Some(at(5)));
+    assert_eq!(drain.next_look(), Some(at(0)));
     drain.looked(at(5), Duration::ZERO);
     assert_eq!(drain.next_look(), Some(at(10)));
     for _ in 0..10 {
@@ -213,6 +215,8 @@ struct Truth {
     answered: u64,
     received_at: u64,
     answered_at: u64,
+    acknowledged: u64,
+    bare: u64,
     held: bool,
     client_closed: bool,
     finished: bool,
@@ -242,6 +246,8 @@ impl Truth {
             received: self.sent * REQUEST,
             unread: unread * REQUEST,
             written: self.answered * ANSWER,
+            unacknowledged: self.acknowledged < self.answered,
+            bare_acknowledgements: self.bare,
             received_ago: ago(self.received_at),
             sent_ago: ago(self.answered_at),
         };
@@ -258,6 +264,7 @@ impl Truth {
         match step {
             Step::Request if !self.client_closed && self.sent == self.answered => {
                 self.sent += 1;
+                self.acknowledged = self.answered;
                 self.received_at = now;
             }
             // It reads no more once it has sent its end (Node destroys the socket then).
@@ -268,6 +275,10 @@ impl Truth {
                     self.answered = self.sent;
                     self.answered_at = now;
                 }
+            }
+            Step::Acknowledge if self.acknowledged < self.answered => {
+                self.acknowledged = self.answered;
+                self.bare += 1;
             }
             // Node's `closeIdleConnections`.
             Step::CloseIdle if self.read == self.answered => self.held = false,
@@ -284,6 +295,7 @@ enum Step {
     Request,
     Read,
     Answer,
+    Acknowledge,
     CloseIdle,
     EndIdle,
     ClientCloses,
@@ -296,6 +308,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
         6 => Just(Step::Request),
         4 => Just(Step::Read),
         6 => Just(Step::Answer),
+        2 => Just(Step::Acknowledge),
         2 => Just(Step::CloseIdle),
         1 => Just(Step::EndIdle),
         1 => Just(Step::ClientCloses),
@@ -423,6 +436,8 @@ fn observation() -> impl Strategy<Value = Observation> {
                 received,
                 unread,
                 written,
+                unacknowledged: unread % 2 == 1,
+                bare_acknowledgements: received / 2,
                 received_ago: Duration::from_millis(came),
                 sent_ago: Duration::from_millis(went),
             }

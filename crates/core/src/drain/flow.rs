@@ -5,8 +5,11 @@
 //! That an answer has begun is taken for the answer; whether it was whole cannot be known from outside.
 //!
 //! The kernel's clock for this ticks every 1 to 10 ms, so one look alone often cannot tell the order of two things;
-//! two looks can, if only one of the counters moved between them.
+//! two looks can, if only one of the counters moved between them. And acknowledgements tell: a client that waits for
+//! its answers acknowledges one at the latest with its next request. If our last bytes are not acknowledged, no
+//! request came after them; if they are, and no acknowledgement came alone, a request did.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 /// What the kernel counts of one connection, all at one moment.
@@ -18,6 +21,10 @@ pub struct Flow {
     pub unread: u64,
     /// Bytes that the worker wrote.
     pub written: u64,
+    /// Whether something of what was written is not acknowledged yet.
+    pub unacknowledged: bool,
+    /// How many acknowledgements came without data.
+    pub bare_acknowledgements: u64,
     /// How long ago something came.
     pub received_ago: Duration,
     /// How long ago something was sent.
@@ -70,27 +77,32 @@ fn owes(flow: &Flow, before: Option<&Seen>) -> Owes {
         (0, _) => return Owes::Answer,
         (_, _) => {}
     }
+    let alone = by_one_look(flow);
     let Some(before) = before else {
-        return by_time(flow);
+        return alone;
     };
     let read = before.flow.consumed() != flow.consumed();
     let wrote = before.flow.written != flow.written;
-    match (read, wrote) {
-        (false, true) => Owes::Nothing,
-        (true, false) => Owes::Answer,
-        (false, false) if before.owes != Owes::Unknown => before.owes,
-        (false, false) | (true, true) => by_time(flow),
+    let same_acks = before.flow.bare_acknowledgements == flow.bare_acknowledgements;
+    match (read, wrote, alone) {
+        (false, true, _) => Owes::Nothing,
+        (true, false, _) => Owes::Answer,
+        (false, false, _) if before.owes != Owes::Unknown => before.owes,
+        (true, true, Owes::Unknown) if same_acks && flow.unread == 0 && !flow.unacknowledged => Owes::Answer,
+        (false, false, alone) | (true, true, alone) => alone,
     }
 }
 
-fn by_time(flow: &Flow) -> Owes {
-    // The time is that of the last bytes that came: it says nothing of those that were read if some are unread.
-    if flow.unread > 0 || flow.received_ago == flow.sent_ago {
-        Owes::Unknown
-    } else if flow.received_ago > flow.sent_ago {
-        Owes::Nothing
-    } else {
-        Owes::Answer
+fn by_one_look(flow: &Flow) -> Owes {
+    // Both signs are those of the last bytes that came: they say nothing of those that were read if some are unread.
+    if flow.unread > 0 {
+        return Owes::Unknown;
+    }
+    match (flow.received_ago.cmp(&flow.sent_ago), flow.unacknowledged) {
+        (Ordering::Greater, _) | (Ordering::Equal, true) => Owes::Nothing,
+        (Ordering::Less, false) => Owes::Answer,
+        // A client that says more before it has the answer.
+        (Ordering::Less, true) | (Ordering::Equal, false) => Owes::Unknown,
     }
 }
 
@@ -103,6 +115,8 @@ mod tests {
             received,
             unread,
             written,
+            unacknowledged: false,
+            bare_acknowledgements: received,
             received_ago: Duration::from_millis(received_ago),
             sent_ago: Duration::from_millis(sent_ago),
         }
@@ -160,6 +174,23 @@ mod tests {
             Seen::new(flow(50, 0, 70, 8, 8), Some(&unknown)).owes,
             Owes::Unknown
         );
+    }
+
+    #[test]
+    fn acknowledgements_tell_where_the_clock_does_not() {
+        let mut answered = flow(50, 0, 70, 4, 4);
+        answered.unacknowledged = true;
+        assert_eq!(alone(answered), Owes::Nothing);
+        let mut asked = flow(99, 0, 140, 4, 4);
+        asked.bare_acknowledgements = answered.bare_acknowledgements;
+        let before = Seen::new(answered, None);
+        assert_eq!(
+            Seen::new(asked, Some(&before)).owes,
+            Owes::Answer,
+            "the acknowledgement came with a request"
+        );
+        asked.bare_acknowledgements += 1;
+        assert_eq!(Seen::new(asked, Some(&before)).owes, Owes::Unknown);
     }
 
     #[test]

@@ -30,6 +30,8 @@ use std::time::Duration;
 
 /// The first and shortest pause between two looks: the longest that a client waits for an end it is to see.
 pub const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// The same where nothing can be moved: until we say the end, requests come that nobody can take.
+pub const KEEN_LOOK: Duration = Duration::from_millis(1);
 /// The longest pause, unless looking is expensive.
 pub const LAST_LOOK: Duration = Duration::from_millis(50);
 /// How long after the last change looks stay frequent.
@@ -184,7 +186,7 @@ impl Drain {
             counters: Counters::default(),
             last_look: now,
             last_change: now,
-            pause: FIRST_LOOK,
+            pause: Duration::ZERO,
         }
     }
 
@@ -216,7 +218,7 @@ impl Drain {
     /// Something is about to happen to the worker: look often for a while.
     pub fn stir(&mut self, now: Time) {
         self.last_change = now;
-        self.pause = FIRST_LOOK;
+        self.pause = self.first_look();
     }
 
     /// What a look at a connection showed. After [`Decision::End`] and [`Decision::Move`] it is forgotten.
@@ -243,7 +245,7 @@ impl Drain {
     /// All that the worker has was looked at, and that took so long.
     pub fn looked(&mut self, now: Time, took: Duration) {
         let quiet = now.since(self.last_change) > LIVELY;
-        let pause = if quiet { self.pause * 2 } else { FIRST_LOOK };
+        let pause = if quiet { self.pause * 2 } else { self.first_look() };
         self.pause = pause.min(LAST_LOOK).max(took * SHARE);
         self.last_look = now;
     }
@@ -278,6 +280,10 @@ impl Drain {
     #[must_use]
     pub fn over(&self) -> bool {
         self.connections.is_empty()
+    }
+
+    fn first_look(&self) -> Duration {
+        if self.rules.movable { FIRST_LOOK } else { KEEN_LOOK }
     }
 
     fn ended(&mut self, now: Time, phase: Phase, counter: impl FnOnce(&mut Counters) -> &mut u64) {

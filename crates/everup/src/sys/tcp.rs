@@ -39,7 +39,8 @@ const CLOSE: u8 = 7;
 const CLOSE_WAIT: u8 = 8;
 const LAST_ACK: u8 = 9;
 const CLOSING: u8 = 11;
-/// Places in [`TcpInfo::words`], in milliseconds.
+/// Places in [`TcpInfo::words`]: segments, and twice milliseconds.
+const UNACKNOWLEDGED: usize = 4;
 const LAST_DATA_SENT: usize = 9;
 const LAST_DATA_RECEIVED: usize = 11;
 
@@ -66,6 +67,10 @@ pub(crate) struct Sight {
     pub(crate) received: u64,
     /// Bytes of data that were written on our side, sent or not.
     pub(crate) written: u64,
+    /// Whether some of the bytes that were sent are not acknowledged.
+    pub(crate) unacknowledged: bool,
+    /// Segments that came without data.
+    pub(crate) bare_segments: u64,
     pub(crate) received_ago: Duration,
     pub(crate) sent_ago: Duration,
 }
@@ -81,6 +86,10 @@ pub(crate) fn sight(connection: &OwnedFd) -> Option<Sight> {
         stage: stage(info.state),
         received: received(&info),
         written: info.bytes_sent.saturating_sub(info.bytes_retrans) + u64::from(info.notsent_bytes),
+        // Our end would count as well.
+        unacknowledged: matches!(info.state, ESTABLISHED | CLOSE_WAIT)
+            && (info.words[UNACKNOWLEDGED] > 0 || info.notsent_bytes > 0),
+        bare_segments: info.segs_in.wrapping_sub(info.data_segs_in).into(),
         received_ago: since(LAST_DATA_RECEIVED),
         sent_ago: since(LAST_DATA_SENT),
     })
