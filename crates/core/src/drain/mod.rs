@@ -18,26 +18,22 @@
 
 mod flow;
 mod head;
+mod look;
+mod pace;
+mod verdict;
 
 pub use flow::{Flow, Owes};
 pub use head::{Head, PEEK};
+pub use look::{Gone, Link, Observation};
+pub use pace::{FIRST_LOOK, KEEN_LOOK, LAST_LOOK};
+pub use verdict::{Counters, Decision, End};
 
 use crate::id::Token;
 use crate::time::Time;
 use flow::Seen;
+use pace::Pace;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// The first and shortest pause between two looks: the longest that a client waits for an end it is to see.
-pub const FIRST_LOOK: Duration = Duration::from_millis(5);
-/// The same where nothing can be moved: until we say the end, requests come that nobody can take.
-pub const KEEN_LOOK: Duration = Duration::from_millis(1);
-/// The longest pause, unless looking is expensive.
-pub const LAST_LOOK: Duration = Duration::from_millis(50);
-/// How long after the last change looks stay frequent.
-const LIVELY: Duration = Duration::from_secs(1);
-/// Looking takes at most one part in so many of the time.
-const SHARE: u32 = 20;
 
 /// What may be done, and how long things last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,86 +60,6 @@ impl Default for Rules {
     }
 }
 
-/// How a worker's process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
-    /// By itself, with code 0, and nobody had asked it with a signal: what it held it had finished with.
-    Left,
-    /// In any other way: what it held it may have been working on.
-    Cut,
-}
-
-/// How far a connection is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Link {
-    /// Both ways.
-    Open,
-    /// The client sent its end.
-    HalfClosed,
-    /// We sent our end first.
-    Finished,
-    /// Both ways closed, or reset, or about to be.
-    Over,
-}
-
-/// A look at one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Observation {
-    /// Whether the worker has it still.
-    pub held: bool,
-    /// How far it is open.
-    pub link: Link,
-    /// What is unread. Not looked at, and [`Head::Nothing`], while the worker has it.
-    pub head: Head,
-    /// The kernel's counters.
-    pub flow: Flow,
-}
-
-/// What is to be done with the copy of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// Keep it, and look again.
-    Keep,
-    /// Send our end, keep it, and look again.
-    Finish,
-    /// Close it.
-    End(End),
-    /// Hand it over as a fresh connection.
-    Move,
-}
-
-/// How a connection ended that was not moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Nothing was lost.
-    Closed,
-    /// The worker had read something that it never answered.
-    Unanswered,
-    /// Something came that nobody could take.
-    Unread,
-    /// The worker's process ended with it; whether its last answer was whole cannot be known.
-    Unsure,
-}
-
-/// How many ended how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Taken altogether.
-    pub taken: u64,
-    /// Of these, the worker has them still.
-    pub open: u64,
-    /// It has let them go, and they have not ended yet.
-    pub waiting: u64,
-    /// Went on to another worker.
-    pub moved: u64,
-    /// Closed with nothing lost.
-    pub closed: u64,
-    /// The client had a request under way that nobody answered.
-    pub lost: u64,
-    /// See [`End::Unsure`].
-    pub unsure: u64,
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Drain {
@@ -153,9 +69,7 @@ pub struct Drain {
     /// Ports on which TLS is spoken: what comes there later can be read by nobody else.
     secret: BTreeSet<u16>,
     counters: Counters,
-    last_look: Time,
-    last_change: Time,
-    pause: Duration,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -184,9 +98,7 @@ impl Drain {
             connections: BTreeMap::new(),
             secret: BTreeSet::new(),
             counters: Counters::default(),
-            last_look: now,
-            last_change: now,
-            pause: Duration::ZERO,
+            pace: Pace::new(now, rules.movable),
         }
     }
 
@@ -217,8 +129,7 @@ impl Drain {
 
     /// Something is about to happen to the worker: look often for a while.
     pub fn stir(&mut self, now: Time) {
-        self.last_change = now;
-        self.pause = self.first_look();
+        self.pace.changed(now);
     }
 
     /// What a look at a connection showed. After [`Decision::End`] and [`Decision::Move`] it is forgotten.
@@ -244,16 +155,13 @@ impl Drain {
 
     /// All that the worker has was looked at, and that took so long.
     pub fn looked(&mut self, now: Time, took: Duration) {
-        let quiet = now.since(self.last_change) > LIVELY;
-        let pause = if quiet { self.pause * 2 } else { self.first_look() };
-        self.pause = pause.min(LAST_LOOK).max(took * SHARE);
-        self.last_look = now;
+        self.pace.looked(now, took);
     }
 
     /// When the connections that the worker has are to be looked at again.
     #[must_use]
     pub fn next_look(&self) -> Option<Time> {
-        (self.counters.open > 0).then_some(self.last_look + self.pause)
+        (self.counters.open > 0).then(|| self.pace.next_look())
     }
 
     /// When [`due`](Self::due) has something.
@@ -282,17 +190,13 @@ impl Drain {
         self.connections.is_empty()
     }
 
-    fn first_look(&self) -> Duration {
-        if self.rules.movable { FIRST_LOOK } else { KEEN_LOOK }
-    }
-
     fn ended(&mut self, now: Time, phase: Phase, counter: impl FnOnce(&mut Counters) -> &mut u64) {
         *counter(&mut self.counters) += 1;
         match phase {
             Phase::Held => self.counters.open -= 1,
             Phase::Limbo { .. } | Phase::Lingering { .. } => self.counters.waiting -= 1,
         }
-        self.last_change = now;
+        self.pace.changed(now);
     }
 
     /// The time of these is up: nobody can take a request of theirs any more.
@@ -411,7 +315,7 @@ impl Drain {
             self.counters.waiting += 1;
         }
         known.phase = phase;
-        self.last_change = now;
+        self.pace.changed(now);
     }
 
     fn in_limbo(&mut self, now: Time, known: &mut Connection, seen: &Observation, until: Time) -> Decision {

@@ -110,7 +110,7 @@ impl Keeper {
         self.sweep(&table)?;
         self.publish();
         self.tell(News::Taken { missed: self.missed });
-        while !self.stopped() && !(self.gone && self.drain.over()) {
+        while !self.finished() {
             for token in self.wait()? {
                 self.look(token, false);
             }
@@ -309,6 +309,10 @@ impl Keeper {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         *counters = self.drain.counters();
+    }
+
+    fn finished(&self) -> bool {
+        self.stopped() || self.gone && self.drain.over()
     }
 
     fn stopped(&self) -> bool {

@@ -63,7 +63,8 @@ impl Unknown {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotPermitted(_) => Some(
-                "give everup CAP_SYS_PTRACE, or run it and its workers as one user with kernel.yama.ptrace_scope 0 or 1",
+                "in a container add the capability SYS_PTRACE; elsewhere run everup as its workers' user or as root, \
+                 with kernel.yama.ptrace_scope at 0 or 1",
             ),
             Self::Unsupported | Self::Gone(_) | Self::System(..) => None,
         }
