@@ -97,6 +97,7 @@ impl Drop for Server {
 struct Engine {
     holder: Holder,
     wake: OwnedFd,
+    endpoint: SocketAddr,
     over: bool,
 }
 
@@ -107,6 +108,7 @@ impl Engine {
         let mut engine = Self {
             holder,
             wake,
+            endpoint: server.address,
             over: false,
         };
         while !engine.turn() {}
@@ -137,7 +139,10 @@ impl Engine {
                     assert_eq!(missed, 0);
                     taken = true;
                 }
-                News::Moved { connection, .. } => serve(connection),
+                News::Moved { connection, local } => {
+                    assert_eq!(local, self.endpoint);
+                    serve(connection);
+                }
                 News::Over => self.over = true,
                 News::Unknown(why) => panic!("{why}"),
             }
@@ -310,6 +315,7 @@ fn with_somebody_to_move_to_nothing_is_lost() {
     let mut server = Server::node(0);
     let load = Load::start(server.address, 40);
     let engine = Engine::hold(&server, Rules::default());
+    engine.holder.stir();
     server.drain();
     let all = load.score.served.load(Ordering::Relaxed) + 2000;
     let counters = engine.finish(&mut server, Gone::Left);
@@ -430,4 +436,50 @@ fn a_process_that_is_gone_is_unknown() {
     let holder = Holder::start(plan).unwrap();
     let news = holder.news.recv_timeout(LIMIT).unwrap();
     assert!(matches!(news, News::Unknown(Unknown::Gone(_))), "{news:?}");
+}
+
+#[test]
+fn with_nobody_left_to_move_to_silent_clients_are_told_at_once() {
+    let mut server = Server::node(0);
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    request(&mut stream, "/").unwrap();
+    let idle = LIMIT * 2;
+    let engine = Engine::hold(
+        &server,
+        Rules {
+            idle,
+            ..Rules::default()
+        },
+    );
+    server.drain();
+    let client = std::thread::spawn(move || stream.read(&mut [0; 1]).unwrap());
+    engine.holder.immovable();
+    let counters = engine.finish(&mut server, Gone::Left);
+    assert_eq!(client.join().unwrap(), 0);
+    assert_eq!((counters.taken, counters.closed), (1, 1), "{counters:?}");
+}
+
+#[test]
+fn no_more_copies_are_held_than_allowed() {
+    let server = Server::node(0);
+    let mut streams = [(); 3].map(|()| TcpStream::connect(server.address).unwrap());
+    streams
+        .iter_mut()
+        .for_each(|stream| request(stream, "/").unwrap());
+    let wake = crate::sys::spawn::waker().unwrap();
+    let mut plan = server.plan(Rules::default(), &wake);
+    plan.at_most = 2;
+    let holder = Holder::start(plan).unwrap();
+    let news = holder.news.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(news, News::Taken { missed: 1 }), "{news:?}");
+    assert_eq!(holder.counters().taken, 2);
+}
+
+#[test]
+fn what_is_not_permitted_says_what_to_do() {
+    let unknown = Unknown::new(7, Errno::PERM);
+    assert!(unknown.to_string().contains("process 7"), "{unknown}");
+    assert!(unknown.hint().is_some_and(|hint| hint.contains("SYS_PTRACE")));
+    assert!(Unknown::new(7, Errno::NOSYS).hint().is_none());
 }
