@@ -21,8 +21,8 @@ pub struct Flow {
     pub unread: u64,
     /// Bytes that the worker wrote.
     pub written: u64,
-    /// Whether something of what was written is not acknowledged yet.
-    pub unacknowledged: bool,
+    /// Whether all that was written is acknowledged, where that is known.
+    pub acknowledged: Option<bool>,
     /// How many acknowledgements came without data.
     pub bare_acknowledgements: u64,
     /// How long ago something came.
@@ -88,7 +88,9 @@ fn owes(flow: &Flow, before: Option<&Seen>) -> Owes {
         (false, true, _) => Owes::Nothing,
         (true, false, _) => Owes::Answer,
         (false, false, _) if before.owes != Owes::Unknown => before.owes,
-        (true, true, Owes::Unknown) if same_acks && flow.unread == 0 && !flow.unacknowledged => Owes::Answer,
+        (true, true, Owes::Unknown) if same_acks && flow.unread == 0 && flow.acknowledged == Some(true) => {
+            Owes::Answer
+        }
         (false, false, alone) | (true, true, alone) => alone,
     }
 }
@@ -98,11 +100,11 @@ fn by_one_look(flow: &Flow) -> Owes {
     if flow.unread > 0 {
         return Owes::Unknown;
     }
-    match (flow.received_ago.cmp(&flow.sent_ago), flow.unacknowledged) {
-        (Ordering::Greater, _) | (Ordering::Equal, true) => Owes::Nothing,
-        (Ordering::Less, false) => Owes::Answer,
+    match (flow.received_ago.cmp(&flow.sent_ago), flow.acknowledged) {
+        (Ordering::Greater, _) | (Ordering::Equal, Some(false)) => Owes::Nothing,
+        (Ordering::Less, Some(true) | None) => Owes::Answer,
         // A client that says more before it has the answer.
-        (Ordering::Less, true) | (Ordering::Equal, false) => Owes::Unknown,
+        (Ordering::Less, Some(false)) | (Ordering::Equal, Some(true) | None) => Owes::Unknown,
     }
 }
 
@@ -115,7 +117,7 @@ mod tests {
             received,
             unread,
             written,
-            unacknowledged: false,
+            acknowledged: Some(true),
             bare_acknowledgements: received,
             received_ago: Duration::from_millis(received_ago),
             sent_ago: Duration::from_millis(sent_ago),
@@ -179,7 +181,7 @@ mod tests {
     #[test]
     fn acknowledgements_tell_where_the_clock_does_not() {
         let mut answered = flow(50, 0, 70, 4, 4);
-        answered.unacknowledged = true;
+        answered.acknowledged = Some(false);
         assert_eq!(alone(answered), Owes::Nothing);
         let mut asked = flow(99, 0, 140, 4, 4);
         asked.bare_acknowledgements = answered.bare_acknowledgements;
@@ -189,6 +191,9 @@ mod tests {
             Owes::Answer,
             "the acknowledgement came with a request"
         );
+        asked.acknowledged = None;
+        assert_eq!(Seen::new(asked, Some(&before)).owes, Owes::Unknown);
+        asked.acknowledged = Some(true);
         asked.bare_acknowledgements += 1;
         assert_eq!(Seen::new(asked, Some(&before)).owes, Owes::Unknown);
     }

@@ -355,7 +355,7 @@ fn observe(connection: &OwnedFd, held: bool, buffer: &mut [u8]) -> Observation {
             received: sight.received,
             unread,
             written: sight.written,
-            unacknowledged: sight.unacknowledged,
+            acknowledged: sight.acknowledged,
             bare_acknowledgements: sight.bare_segments,
             received_ago: sight.received_ago,
             sent_ago: sight.sent_ago,

@@ -67,8 +67,8 @@ pub(crate) struct Sight {
     pub(crate) received: u64,
     /// Bytes of data that were written on our side, sent or not.
     pub(crate) written: u64,
-    /// Whether some of the bytes that were sent are not acknowledged.
-    pub(crate) unacknowledged: bool,
+    /// Whether all bytes that were written are acknowledged. Not known once our end was sent: that counts as well.
+    pub(crate) acknowledged: Option<bool>,
     /// Segments that came without data.
     pub(crate) bare_segments: u64,
     pub(crate) received_ago: Duration,
@@ -86,9 +86,8 @@ pub(crate) fn sight(connection: &OwnedFd) -> Option<Sight> {
         stage: stage(info.state),
         received: received(&info),
         written: info.bytes_sent.saturating_sub(info.bytes_retrans) + u64::from(info.notsent_bytes),
-        // Our end would count as well.
-        unacknowledged: matches!(info.state, ESTABLISHED | CLOSE_WAIT)
-            && (info.words[UNACKNOWLEDGED] > 0 || info.notsent_bytes > 0),
+        acknowledged: matches!(info.state, ESTABLISHED | CLOSE_WAIT)
+            .then_some(info.words[UNACKNOWLEDGED] == 0 && info.notsent_bytes == 0),
         bare_segments: info.segs_in.wrapping_sub(info.data_segs_in).into(),
         received_ago: since(LAST_DATA_RECEIVED),
         sent_ago: since(LAST_DATA_SENT),
