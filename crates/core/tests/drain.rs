@@ -130,6 +130,20 @@ fn a_request_that_was_read_and_not_answered_is_lost() {
 }
 
 #[test]
+fn how_many_are_busy_is_known_after_each_look() {
+    let mut drain = drain_of_one(Rules::default());
+    let mut asked = idle();
+    asked.flow.received_ago = Duration::ZERO;
+    drain.observe(at(1), ONE, held(asked));
+    drain.looked(at(1), Duration::ZERO);
+    assert_eq!(drain.counters().busy, 1);
+    asked.flow.written += 10;
+    drain.observe(at(6), ONE, held(asked));
+    drain.looked(at(6), Duration::ZERO);
+    assert_eq!((drain.counters().open, drain.counters().busy), (1, 0));
+}
+
+#[test]
 fn a_client_that_does_not_wait_is_moved_only_for_certain() {
     for (certain, expected) in [(true, Decision::Move), (false, Decision::End(End::Unread))] {
         let mut drain = drain_of_one(Rules::default());
@@ -377,7 +391,7 @@ fn look(drain: &mut Drain, truth: &mut Truth, now: u64, looks: bool) -> Option<F
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// With clients that wait for their answers: what is moved is a request that nobody has read, with all before it
     /// answered; what is lost was truly under way; and what was under way is lost, or unsure where a worker died.

@@ -156,6 +156,9 @@ impl Drain {
     /// All that the worker has was looked at, and that took so long.
     pub fn looked(&mut self, now: Time, took: Duration) {
         self.pace.looked(now, took);
+        let busy = |known: &&Connection| matches!(known.phase, Phase::Held) && known.owes() != Owes::Nothing;
+        let busy = self.connections.values().filter(busy).count();
+        self.counters.busy = u64::try_from(busy).unwrap_or(u64::MAX);
     }
 
     /// When the connections that the worker has are to be looked at again.
@@ -193,7 +196,7 @@ impl Drain {
     fn ended(&mut self, now: Time, phase: Phase, counter: impl FnOnce(&mut Counters) -> &mut u64) {
         *counter(&mut self.counters) += 1;
         match phase {
-            Phase::Held => self.counters.open -= 1,
+            Phase::Held => self.no_longer_held(),
             Phase::Limbo { .. } | Phase::Lingering { .. } => self.counters.waiting -= 1,
         }
         self.pace.changed(now);
@@ -206,6 +209,11 @@ impl Drain {
                 *until = now;
             }
         }
+    }
+
+    fn no_longer_held(&mut self) {
+        self.counters.open -= 1;
+        self.counters.busy = self.counters.busy.min(self.counters.open);
     }
 
     fn decide(&mut self, now: Time, known: &mut Connection, seen: &Observation) -> Decision {
@@ -311,7 +319,7 @@ impl Drain {
 
     fn wait(&mut self, now: Time, known: &mut Connection, phase: Phase) {
         if matches!(known.phase, Phase::Held) {
-            self.counters.open -= 1;
+            self.no_longer_held();
             self.counters.waiting += 1;
         }
         known.phase = phase;

@@ -33,6 +33,8 @@ pub struct Counters {
     pub taken: u64,
     /// Of these, the worker has them still.
     pub open: u64,
+    /// Of those, on so many an answer was owed or may have been at the last look.
+    pub busy: u64,
     /// It has let them go, and they have not ended yet.
     pub waiting: u64,
     /// Went on to another worker.
