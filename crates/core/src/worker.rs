@@ -187,6 +187,8 @@ pub struct Worker {
     pub standby: bool,
     /// Whether another one has its place, or nobody: it is on its way out.
     pub outgoing: bool,
+    /// Whether what becomes of its connections is being watched.
+    pub held: bool,
     /// When it is too old.
     pub old_at: Option<Time>,
     /// How much memory it may use, in bytes.
@@ -244,6 +246,7 @@ impl Worker {
             generation: birth.generation,
             standby: birth.standby,
             outgoing: false,
+            held: false,
             old_at: None,
             memory_limit: None,
             health: None,

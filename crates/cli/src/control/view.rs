@@ -57,9 +57,9 @@ fn worker(worker: &WorkerStatus) -> api::WorkerStatus {
             State::Stopping => api::WorkerState::Stopping,
         },
         uptime_ms: millis(worker.uptime),
-        connections: None,
+        connections: worker.connections,
         accepted: worker.accepted,
-        memory: None,
+        memory: worker.memory,
         restarts: worker.restarts.into(),
         status_text: worker.text.clone(),
         draining_ms: worker.leaving.map(millis),
@@ -104,7 +104,6 @@ pub(super) fn progress(generation: u32, status: &Status) -> api::Progress {
 
 /// What came of a reload.
 pub(super) fn receipt(receipt: &Receipt) -> api::Receipt {
-    let unknown = "the connections of the old workers could not be seen";
     api::Receipt {
         outcome: match receipt.verdict {
             Verdict::Done => api::Outcome::Done,
@@ -120,7 +119,7 @@ pub(super) fn receipt(receipt: &Receipt) -> api::Receipt {
         duration_ms: millis(receipt.duration),
         connections_moved: receipt.moved,
         requests_lost: receipt.lost,
-        lost_unknown_because: receipt.lost.is_none().then(|| unknown.into()),
+        lost_unknown_because: receipt.unknown.clone(),
         queue_overflows: None,
         still_draining: receipt.still_draining,
     }

@@ -107,11 +107,12 @@ impl App {
 
     /// A worker leaves the rotation, drains, and ends.
     pub(super) fn retire(&mut self, now: Time, id: WorkerId, cause: Cause, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else {
+        let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
         let slot = worker.slot;
-        let held = worker.state() == State::Online;
+        let held = worker.state() == State::Online && !worker.held;
+        worker.held |= held;
         out.push(Action::Notice(Notice::Replacing {
             worker: id,
             slot,

@@ -6,7 +6,7 @@
 use super::{Action, App, Notice, Phase};
 use crate::cause::Cause;
 use crate::id::{Slot, WorkerId};
-use crate::reload::{Change, Move, Reload, Rollout, Verdict};
+use crate::reload::{Change, Drained, Move, Reload, Rollout, Verdict};
 use crate::time::Time;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -220,8 +220,11 @@ impl App {
     }
 
     fn leaves_for_reload(&mut self, id: WorkerId) {
-        if let Some(reload) = self.reload.as_mut().filter(|_| self.workers.contains_key(&id)) {
-            reload.leaves(id);
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        if let Some(reload) = self.reload.as_mut() {
+            reload.leaves(id, worker.held);
         }
     }
 
@@ -284,10 +287,11 @@ impl App {
     }
 
     /// What became of a leaving worker's connections.
-    pub(super) fn counted(&mut self, worker: WorkerId, moved: u64, lost: Option<u64>) {
-        if let Some(reload) = self.reload.as_mut().filter(|reload| reload.awaits(worker)) {
-            reload.counted(moved, lost);
+    pub(super) fn counted(&mut self, worker: WorkerId, drained: Drained) {
+        if let Some(reload) = self.reload.as_mut() {
+            reload.counted(worker, drained);
         }
+        self.restless = true;
     }
 
     /// Whatever may go on, goes on.
@@ -312,7 +316,7 @@ impl App {
         if reload.phase() == crate::reload::Phase::Draining {
             self.generation = reload.generation();
         }
-        if reload.leaving() == 0 || self.queued.is_some() {
+        if reload.settled_down() || self.queued.is_some() {
             self.tell_receipt(now, false, out);
         }
     }

@@ -6,7 +6,7 @@ use everup_core::dispatch::{Look, Placement};
 use everup_core::endpoint::{BindRequest, Bound};
 use everup_core::exit::ExitStatus;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
-use everup_core::reload::{Receipt, Rollout};
+use everup_core::reload::{Drained, Receipt, Rollout};
 use everup_core::time::Time;
 use everup_core::wire::{AddressType, Event, Listening, Query, Reply, SharedKind};
 use everup_core::worker::State;
@@ -55,6 +55,8 @@ pub(crate) struct Sim {
     pub(crate) next_connection: u64,
     /// Whether connections that are looked at are untouched.
     pub(crate) untouched: bool,
+    /// Whether what becomes of connections is not told by itself.
+    pub(crate) uncounted: bool,
     /// Probes that were asked for.
     pub(crate) probes: Vec<(WorkerId, everup_core::health::ProbeId)>,
     queue: VecDeque<Input>,
@@ -81,6 +83,7 @@ impl Sim {
             ports_taken: false,
             next_connection: 1_000_000,
             untouched: false,
+            uncounted: false,
             probes: Vec::new(),
             queue: VecDeque::new(),
         }
@@ -242,7 +245,13 @@ impl Sim {
                 self.queue.push_back(Input::ChannelClosed { worker });
             }
             Action::Probe { worker, probe, .. } => self.probes.push((worker, probe)),
-            Action::Hold { worker } => self.hear(worker, "hold"),
+            Action::Hold { worker } => {
+                self.hear(worker, "hold");
+                if !self.uncounted {
+                    let drained = Drained::default();
+                    self.queue.push_back(Input::Drained { worker, drained });
+                }
+            }
             Action::Notice(notice) => self.notices.push(notice),
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }

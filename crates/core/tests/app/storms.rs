@@ -463,10 +463,8 @@ impl History {
 
 #[test]
 fn storms_of_everything() {
-    if let Some(seed) = std::env::var("EVERUP_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-    {
+    let seed = std::env::var_os("EVERUP_SEED").and_then(|text| text.to_str()?.parse().ok());
+    if let Some(seed) = seed {
         return History::new(seed).run();
     }
     let soak = std::env::var_os("EVERUP_SOAK").is_some();
