@@ -169,11 +169,12 @@ fn script_that_throws_at_load() -> Result<()> {
         "{}",
         ended.all()
     );
-    ensure!(
-        said("everup  slot 0 gets a new worker in 400 ms: 4 early deaths in a row") == 1,
-        "{}",
-        ended.all()
-    );
+    // Up to a fifth less than 400 ms, by chance.
+    let fourth = |line: &&String| {
+        line.starts_with("everup  slot 0 gets a new worker in ")
+            && line.ends_with(" ms: 4 early deaths in a row")
+    };
+    ensure!(ended.err.iter().filter(fourth).count() == 1, "{}", ended.all());
     let last = &ended.err[ended.err.len() - 2..];
     let expected = [
         "error: throws-at-load failed: its workers kept dying; the last one ended with code 1",

@@ -187,6 +187,8 @@ pub struct Worker {
     pub standby: bool,
     /// Whether another one has its place, or nobody: it is on its way out.
     pub outgoing: bool,
+    /// The last signal that an operator sent to it.
+    pub signalled: Option<i32>,
     /// Whether what becomes of its connections is being watched.
     pub held: bool,
     /// When it is too old.
@@ -246,6 +248,7 @@ impl Worker {
             generation: birth.generation,
             standby: birth.standby,
             outgoing: false,
+            signalled: None,
             held: false,
             old_at: None,
             memory_limit: None,
@@ -323,6 +326,7 @@ impl Worker {
         match (self.killed, self.cause) {
             (Some(ExitReason::KillTimeout) | None, Some(cause)) => ExitReason::Replaced(cause),
             (Some(reason), _) => reason,
+            (None, None) if self.ended_by_operator() => ExitReason::Killed,
             (None, None) if self.retired => ExitReason::Stopped,
             (None, None) => ExitReason::Own,
         }
@@ -332,6 +336,11 @@ impl Worker {
     #[must_use]
     pub fn ready_limit(&self) -> Option<Duration> {
         self.ready_limit
+    }
+
+    fn ended_by_operator(&self) -> bool {
+        let sent = self.signalled;
+        matches!(self.exit, Some(ExitStatus::Signal { signal, .. }) if sent == Some(signal))
     }
 
     /// Whether it was killed by us.

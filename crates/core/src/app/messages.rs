@@ -99,6 +99,13 @@ pub enum Input {
         /// Whom.
         worker: WorkerId,
     },
+    /// An operator sends a signal to a worker: if that ends it, it is the operator's doing.
+    Signalled {
+        /// Whom.
+        worker: WorkerId,
+        /// Which.
+        signal: i32,
+    },
     /// An operator: cut this worker's channel.
     Cut {
         /// Whose.

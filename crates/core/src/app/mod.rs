@@ -265,6 +265,11 @@ impl App {
                 out.push(Action::Notice(Notice::Error { worker: None, what }));
             }
             Input::Disconnect { worker } => self.disconnect(now, worker, out),
+            Input::Signalled { worker, signal } => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.signalled = Some(signal);
+                }
+            }
             Input::Cut { worker } => out.push(Action::Cut { worker }),
             Input::Unhealthy { worker, cause } => self.unhealthy(now, worker, cause, out),
             Input::Probed { worker, probe, found } => self.probed(now, worker, probe, found, out),

@@ -152,6 +152,7 @@ impl Driver {
                 socket,
                 token,
                 ours,
+                foreign: request.fd.is_some(),
                 ready: false,
                 key,
             },

@@ -110,6 +110,33 @@ pub(crate) struct Driver {
 /// Names and values.
 type Variables = Vec<(OsString, OsString)>;
 
+/// What the machine has to know of the spec.
+fn config(spec: &Spec) -> Config {
+    Config {
+        workers: spec.workers,
+        policy: spec.policy,
+        channel: spec.channel != Dialect::None,
+        restart: spec.restart.clone(),
+        ask: spec.stop.ask,
+        kill_timeout: spec.stop.kill_timeout,
+        drain_timeout: spec.stop.drain_timeout,
+        max_draining: spec.stop.max_draining,
+        ready_limit: spec.listen_timeout,
+        readiness: crate::health::readiness(&spec.ready),
+        checks: spec.health.as_ref().map(crate::health::HealthSpec::checks),
+        watchdog: spec.watchdog,
+        spares: spec.spares,
+        rollout: spec.rollout,
+        stuck_timeout: spec.stuck_timeout,
+        max_age: spec.max_age,
+        memory_limit: spec.memory_limit,
+        job: spec.job,
+        ends_when_done: spec.ends_when_done,
+        seed: RandomState::new().hash_one(std::process::id()),
+        ..Config::default()
+    }
+}
+
 /// Something that could not be done, and that nobody will tell us the time for.
 #[derive(Debug, Clone, Copy)]
 enum Later {
@@ -126,6 +153,8 @@ struct Listener {
     token: Token,
     /// Whether we accept from it; otherwise the workers do.
     ours: bool,
+    /// Whether it is somebody else's, too: a descriptor that we were given.
+    foreign: bool,
     /// Whether connections may wait in its queue.
     ready: bool,
     /// What it is called on the wire.
@@ -172,32 +201,7 @@ impl Driver {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
             poller.watch(children, Key::Child)?;
         }
-        let config = Config {
-            workers: spec.workers,
-            policy: spec.policy,
-            channel: spec.channel != Dialect::None,
-            restart: spec.restart.clone(),
-            ask: spec.stop.ask,
-            kill_timeout: spec.stop.kill_timeout,
-            drain_timeout: spec.stop.drain_timeout,
-            max_draining: spec.stop.max_draining,
-            ready_limit: spec.listen_timeout,
-            readiness: crate::health::readiness(&spec.ready),
-            checks: spec.health.as_ref().map(crate::health::HealthSpec::checks),
-            watchdog: spec.watchdog,
-            ..Config::default()
-        };
-        let config = Config {
-            spares: spec.spares,
-            rollout: spec.rollout,
-            stuck_timeout: spec.stuck_timeout,
-            max_age: spec.max_age,
-            memory_limit: spec.memory_limit,
-            job: spec.job,
-            ends_when_done: spec.ends_when_done,
-            seed: RandomState::new().hash_one(std::process::id()),
-            ..config
-        };
+        let config = config(&spec);
         let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
         let meter = spec.memory_limit.map(|limit| {
             let commander = reporter.commander();
@@ -390,6 +394,19 @@ impl Driver {
         more
     }
 
+    /// The cluster stops: nobody new is let in, and everybody who is in is taken out, before the socket is closed.
+    /// Whoever would come in between would be turned away by the closing.
+    fn accept_the_last(&mut self, endpoint: EndpointId) {
+        let Some(listener) = self.listeners.get(&endpoint).filter(|listener| listener.ours) else {
+            return;
+        };
+        if listener.socket.kind == wire::SharedKind::Tcp && !listener.foreign {
+            // If that is not possible, the gap is a few microseconds.
+            crate::sys::tcp::admit_no_more(&listener.socket.descriptor).ok();
+        }
+        self.accept_from(endpoint, LAST_SWEEP);
+    }
+
     fn accept_from(&mut self, endpoint: EndpointId, most: usize) {
         for _ in 0..most {
             let Some(listener) = self.listeners.get_mut(&endpoint) else {
@@ -469,17 +486,14 @@ impl Driver {
             Command::Released(worker, key) => self.with_session(worker, |session| session.released(&key)),
             Command::Disconnect(worker) => self.feed(Input::Disconnect { worker }),
             Command::Cut(worker) => self.feed(Input::Cut { worker }),
-            Command::Kill(worker, signal) => self.signal(worker, signal),
+            Command::Kill(worker, signal) => {
+                self.feed(Input::Signalled { worker, signal });
+                self.signal(worker, signal);
+            }
             Command::Stop => {
                 self.immovable();
                 for endpoint in self.listeners.keys().copied().collect::<Vec<_>>() {
-                    if self
-                        .listeners
-                        .get(&endpoint)
-                        .is_some_and(|listener| listener.ours)
-                    {
-                        self.accept_from(endpoint, LAST_SWEEP);
-                    }
+                    self.accept_the_last(endpoint);
                 }
                 self.feed(Input::Stop);
             }

@@ -111,6 +111,49 @@ fn received(info: &TcpInfo) -> u64 {
     info.bytes_received.saturating_sub(end.into())
 }
 
+/// From now on a listening socket answers no new connection, but those that are in its queue stay there, and those
+/// whose handshake has begun may finish it. A new client tries again by itself, and finds the socket closed by then.
+///
+/// # Errors
+/// What `SO_ATTACH_FILTER` says.
+pub(crate) fn admit_no_more(listener: &OwnedFd) -> std::io::Result<()> {
+    const SYN: u32 = 0x02;
+    const FLAGS: u32 = 13;
+    let step = |code: u32, jt, jf, k| libc::sock_filter {
+        // All of these fit.
+        code: u16::try_from(code).unwrap_or(0),
+        jt,
+        jf,
+        k,
+    };
+    // The filter sees the segment from its TCP header on: one with SYN is dropped, others pass whole.
+    let mut program = [
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS),
+        step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, SYN),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ];
+    let filter = libc::sock_fprog {
+        len: 4,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the kernel copies the program, which lives until after the call.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).unwrap_or(0),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
 /// Whether nobody on our side has read from a connection, written to it, or shut it down. False where that cannot
 /// be known (another protocol, Linux before 4.6).
 pub(crate) fn untouched(connection: &OwnedFd) -> bool {
@@ -165,6 +208,26 @@ mod tests {
         let server = listener.accept().unwrap().0;
         let copy = server.try_clone().unwrap().into();
         (client, server, copy)
+    }
+
+    #[test]
+    fn what_is_in_the_queue_stays_and_nobody_new_comes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut early = TcpStream::connect(address).unwrap();
+        admit_no_more(&listener.try_clone().unwrap().into()).unwrap();
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(100));
+        assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        let mut server = listener.accept().unwrap().0;
+        early.write_all(b"request").unwrap();
+        let mut heard = [0; 7];
+        server.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"request");
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(
+            listener.accept().unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock
+        );
     }
 
     #[test]
