@@ -152,8 +152,15 @@ impl App {
         }
     }
 
-    /// A worker is not to be relied on any more.
-    pub(super) fn unhealthy(&mut self, now: Time, id: WorkerId, cause: Cause, out: &mut Vec<Action>) {
+    /// A worker is not to be relied on any more; `why` says it more exactly than the cause.
+    pub(super) fn unhealthy(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        cause: Cause,
+        why: &str,
+        out: &mut Vec<Action>,
+    ) {
         let Some(worker) = self.workers.get(&id).filter(|_| self.phase == Phase::Running) else {
             return;
         };
@@ -166,7 +173,7 @@ impl App {
         };
         if place.successor == Some(id) {
             if self.reload_has(slot) {
-                return self.fail_reload(now, Some(slot), format!("worker {id}: {cause}"), out);
+                return self.fail_reload(now, Some(slot), format!("worker {id}: {why}"), out);
             }
             if let Some(place) = self.slots.get_mut(slot) {
                 place.successor = None;
@@ -175,7 +182,7 @@ impl App {
             return self.successor_failed(now, slot);
         }
         if self.in_reload(slot, generation) {
-            self.fail_reload(now, Some(slot), format!("worker {id}: {cause}"), out);
+            self.fail_reload(now, Some(slot), format!("worker {id}: {why}"), out);
         }
         if ready && cause != Cause::Stuck && !self.others_serve(id) {
             if let Some(place) = self.slots.get_mut(slot) {
@@ -340,7 +347,7 @@ impl App {
         if let Some(limit) = self.config.stuck_timeout {
             let stuck: Vec<WorkerId> = self.dispatcher.stuck(now, limit).collect();
             for id in stuck {
-                self.unhealthy(now, id, Cause::Stuck, out);
+                self.unhealthy(now, id, Cause::Stuck, &Cause::Stuck.to_string(), out);
             }
         }
     }
