@@ -17,6 +17,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FIRST_FD = 3
+STOP = {signal.SIGTERM, signal.SIGINT}
 
 
 def inherited_sockets():
@@ -89,10 +90,9 @@ def address(listener):
 
 
 def main():
-    # In Python a handler runs between two steps of the main thread, so it only sets a flag that main waits for.
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # These are waited for below. A handler would run between two steps of the main thread: while that sleeps in a lock
+    # and the kernel gives the signal to another thread, never. Before the first thread, which inherits it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
 
     listeners = inherited_sockets() or [("own", own_socket())]
     servers = [Server(listener) for _, listener in listeners]
@@ -105,7 +105,7 @@ def main():
     # With `--ready notify` everup sends the old process away only now.
     notify("READY=1")
 
-    stop.wait()
+    signal.sigwait(STOP)
     print(f"pid {os.getpid()} stopping", flush=True)
     # No new connections: what is in the socket's queue is for the other processes. Then wait for the open requests.
     for server in servers:
