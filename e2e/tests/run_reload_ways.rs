@@ -7,6 +7,7 @@ use e2e::load::{Background, Length, Plan};
 use e2e::run::wait_until;
 use e2e::{Ended, Everup, LIMIT, Run, fixture, process};
 use rustix::process::Signal;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,7 +20,9 @@ fn app(script: &str, args: &[&str]) -> Result<Run> {
 /// An app that is under load from the beginning.
 fn loaded(workers: usize, args: &[&str]) -> Result<(Run, Background)> {
     let run = app("hello.js", &[&["-i", &workers.to_string()], args].concat())?;
-    run.ready(workers)?;
+    run.until("somebody serves", LIMIT, |seen| {
+        seen.named("all_ready").next().map(drop)
+    })?;
     let load = Background::start(Plan {
         length: Length::For(LIMIT * 10),
         ..Plan::open(run.address()?, 200.0, 0)
@@ -425,5 +428,106 @@ fn stop_while_an_old_generation_drains() -> Result<()> {
         "it took {:?}",
         asked.elapsed()
     );
+    Ok(())
+}
+
+/// Reloads and changes of number at random times, under load: for some seconds, or for some minutes with
+/// `EVERUP_SOAK=1`.
+fn anything_at_any_time(policy: &str, spares: usize) -> Result<()> {
+    let soak = std::env::var_os("EVERUP_SOAK").is_some();
+    let steps = if soak { 1500 } else { 25 };
+    let spare = spares.to_string();
+    let (run, load) = loaded(2, &["--canary", "20ms", "--spare", &spare, "--policy", policy])?;
+    let mut random: u64 = 0x2545_F491_4F6C_DD1D;
+    let mut target = 2;
+    for step in 0..steps {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let before = run.seen().count("notice");
+        let signal = match random % 4 {
+            0 if target < 4 => Signal::TTIN,
+            1 if target > 1 => Signal::TTOU,
+            _ => Signal::HUP,
+        };
+        match signal {
+            Signal::TTIN => target += 1,
+            Signal::TTOU => target -= 1,
+            _ => {}
+        }
+        run.signal(signal)?;
+        run.until(&format!("step {step} is heard"), LIMIT, |seen| {
+            (seen.count("notice") > before).then_some(())
+        })?;
+        // wait: the next one comes at any moment
+        std::thread::sleep(Duration::from_millis(random >> 32 & 127));
+    }
+    settled(&run, target + spares)?;
+    let last = run.reload()?;
+    ensure!(last.outcome() == "done", "{}", last.json);
+    settled(&run, target + spares)?;
+    for receipt in run.seen().named("reloaded") {
+        ensure!(receipt.text("outcome") == "done", "{}", receipt.json);
+    }
+    nothing_failed(load)?;
+    stopped(&run).map(drop)
+}
+
+#[test]
+fn anything_at_any_time_with_a_spare() -> Result<()> {
+    anything_at_any_time("least-connections", 1)
+}
+
+#[test]
+fn anything_at_any_time_on_a_shared_socket() -> Result<()> {
+    anything_at_any_time("shared", 0)
+}
+
+/// Waits until so many workers are ready, all of the newest generation, and every reload has its receipt.
+fn settled(run: &Run, workers: usize) -> Result<()> {
+    wait_until("every reload is over", LIMIT, || {
+        let generations = generations(run);
+        let seen = run.seen();
+        let begun: BTreeSet<_> = seen
+            .named("reloading")
+            .map(|event| event.number("generation"))
+            .collect();
+        let newest = begun.last().copied().flatten();
+        let all_new = generations.iter().all(|generation| newest == Some(*generation));
+        if seen.ready().len() == workers
+            && generations.len() == workers
+            && all_new
+            && begun.len() == seen.count("reloaded")
+        {
+            Ok(())
+        } else {
+            Err(format!(
+                "{generations:?} of {workers} after {begun:?}, {} receipts",
+                seen.count("reloaded")
+            ))
+        }
+    })
+}
+
+/// Workers that are not ready yet are replaced like others.
+#[test]
+fn reload_while_the_first_workers_boot() -> Result<()> {
+    for delay in ["0", "300"] {
+        let run = Everup::run()?
+            .args(["-i", "2", "--canary", "10ms"])
+            .arg(fixture("app.js"))
+            .env("DELAY_MS", delay)
+            .start()?;
+        run.event("fork", 1)?;
+        let receipt = run.reload()?;
+        ensure!(
+            receipt.outcome() == "done" && receipt.workers().len() == 2,
+            "{}",
+            receipt.json
+        );
+        run.ready(2)?;
+        ensure!(generations(&run) == [2, 2], "{}", receipt.json);
+        stopped(&run)?;
+    }
     Ok(())
 }
