@@ -146,7 +146,12 @@ fn answers_500_to_its_probe() -> Result<()> {
 #[test]
 fn is_never_ready_by_its_probe() -> Result<()> {
     let args = ["--ready", "http=/healthz", "--listen-timeout", "3s"];
-    aborts("builds/sick.js", &args, "was not ready within 3s").map(drop)
+    aborts(
+        "builds/sick.js",
+        &args,
+        "was not ready within 3s; its last probe: status 500",
+    )
+    .map(drop)
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use super::{Action, App, Notice, Phase};
 use crate::cause::Cause;
+use crate::health::Health;
 use crate::id::{Slot, WorkerId};
 use crate::reload::Reload;
 use crate::time::Time;
@@ -371,7 +372,9 @@ impl App {
         match worker.reason() {
             ExitReason::ListenTimeout => {
                 let limit = worker.ready_limit().unwrap_or_default();
-                format!("worker {} was not ready within {limit:?}", worker.id)
+                let last = worker.health.as_ref().and_then(Health::last_failure);
+                let probe = last.map_or_else(String::new, |last| format!("; its last probe: {last}"));
+                format!("worker {} was not ready within {limit:?}{probe}", worker.id)
             }
             ExitReason::Protocol => format!("worker {} broke the channel's protocol", worker.id),
             _ if worker.ready_since().is_none() => {
