@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use e2e::load::{Background, KeepAlive, Length, Plan, Tally};
 use e2e::{Everup, LIMIT, Receipt, Run, binary, fixture, repository};
 use std::ffi::OsString;
+use std::fs;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -185,6 +186,24 @@ fn recipe_for_fastify() -> Result<()> {
     let there = repository("e2e/frameworks/node_modules").is_dir();
     ensure!(there, "e2e/frameworks/node_modules is missing: run e2e/setup");
     recipe("recipe-fastify.js", 1, FEW, &[])
+}
+
+#[test]
+fn recipe_is_the_documented_one() -> Result<()> {
+    let docs = fs::read_to_string(repository("docs/reload.md"))?;
+    let block = docs
+        .split("```js\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let lines: Vec<&str> = block.unwrap_or_default().lines().collect();
+    ensure!(lines.len() == 2, "{lines:?}");
+    for script in ["recipe-http.js", "recipe-express.js", "recipe-fastify.js"] {
+        let text = fs::read_to_string(fixture(script))?;
+        for line in &lines {
+            ensure!(text.lines().any(|own| own == *line), "{script} has no {line:?}");
+        }
+    }
+    Ok(())
 }
 
 /// An app that knows nothing may lose requests of keep-alive clients, but each is in the receipt.
