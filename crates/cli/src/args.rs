@@ -1,5 +1,6 @@
 //! What may be written on the command line, by clap: raw values only. Their meaning is `plan`'s.
 
+pub(crate) mod control;
 pub(crate) mod health;
 pub(crate) mod limits;
 pub(crate) mod supervision;
@@ -36,6 +37,8 @@ pub(crate) enum Verb {
     /// stops all of them gracefully on SIGINT or SIGTERM (at once on the second one).
     #[command(after_help = examples(), after_long_help = examples_and_exit_codes())]
     Run(Box<RunArgs>),
+    #[command(flatten)]
+    Control(control::ControlVerb),
     /// Print the completion script for a shell
     Completion {
         /// Which shell
@@ -162,6 +165,9 @@ pub(crate) struct RunArgs {
     pub(crate) pid_file: Option<PathBuf>,
 
     #[command(flatten)]
+    pub(crate) control: control::ControlArgs,
+
+    #[command(flatten)]
     pub(crate) supervision: supervision::SupervisionArgs,
 
     #[command(flatten)]
@@ -221,7 +227,7 @@ fn examples_and_exit_codes() -> String {
     let mut text = format!("{}\n\nExit codes:\n", examples());
     for exit in Exit::ALL {
         // Writing to a string cannot fail.
-        writeln!(text, "  {}  {}", exit.code(), exit.meaning()).ok();
+        writeln!(text, "  {:<2} {}", exit.code(), exit.meaning()).ok();
     }
     text
 }
@@ -235,7 +241,7 @@ mod tests {
         let words = ["everup", "run"].iter().chain(words);
         match Cli::try_parse_from(words)?.verb {
             Verb::Run(args) => Ok(*args),
-            Verb::Completion { .. } => unreachable!(),
+            Verb::Completion { .. } | Verb::Control(_) => unreachable!(),
         }
     }
 
@@ -309,7 +315,7 @@ mod tests {
         let help = run.render_long_help().to_string();
         assert!(help.contains("everup run app.js -i max"));
         for exit in Exit::ALL {
-            assert!(help.contains(&format!("  {}  {}", exit.code(), exit.meaning())));
+            assert!(help.contains(&format!("  {:<2} {}", exit.code(), exit.meaning())));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Everything that can end `everup` with a message: what it says, what to do next, which exit code it has.
 
+use crate::control::ControlError;
 use crate::cpus::InstancesError;
 use crate::duration::{DurationError, show};
 use crate::env_file::EnvFileError;
@@ -16,6 +17,7 @@ use crate::triggers::watch::{GlobError, WatchError};
 use crate::words::WordsError;
 use everup::ExitStatus;
 use everup::limits::LimitsError;
+use everup_api::AmountError;
 use std::fmt::Write;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -49,6 +51,8 @@ pub(crate) enum CliError {
     Resolve(#[from] ResolveError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
     #[error(transparent)]
     Watch(#[from] WatchError),
     #[error("could not listen on {address}")]
@@ -100,6 +104,8 @@ pub(crate) enum ValueError {
     Health(#[from] HealthError),
     #[error("not a signal")]
     Signal,
+    #[error(transparent)]
+    Amount(#[from] AmountError),
     #[error(transparent)]
     Size(#[from] SizeError),
     #[error("not a whole number above 0")]
@@ -190,6 +196,7 @@ impl CliError {
             Self::Resolve(error) => error.exit(),
             Self::PidFile(PidFileError::Held { .. }) => Exit::PidFile,
             Self::PidFile(_) | Self::Watch(_) => Exit::Input,
+            Self::Control(error) => error.exit(),
             Self::Bind { .. } => Exit::Bind,
             Self::Failed { .. } | Self::Done { .. } => Exit::Failed,
             Self::System { .. } | Self::NoOutcome => Exit::Unexpected,
@@ -215,6 +222,7 @@ impl CliError {
             Self::EnvFile(error) => error.hint().map(Into::into),
             Self::Resolve(error) => error.hint(),
             Self::PidFile(error) => error.hint(),
+            Self::Control(error) => error.hint(),
             Self::Watch(error) => error.hint(),
             Self::Limits { source } => source.hint(),
             Self::Bind {
@@ -266,6 +274,7 @@ impl ValueError {
             Self::Listen(error) => error.hint(),
             Self::Limit(error) => return error.hint(),
             Self::Words(_) => WordsError::HINT.into(),
+            Self::Amount(_) => AmountError::HINT.into(),
             Self::Cron(_) => CronError::HINT.into(),
             Self::Zone(error) => error.hint().into(),
             Self::Glob(_) => GlobError::HINT.into(),

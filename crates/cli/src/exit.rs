@@ -18,13 +18,19 @@ pub(crate) enum Exit {
     Failed = 5,
     /// Stopped, but not gracefully.
     Killed = 6,
-    /// The pid file belongs to a live process.
+    /// The pid file or the control socket belongs to a live process.
     PidFile = 7,
+    /// A reload or restart was not done.
+    Reload = 8,
+    /// Nobody could be reached at the control socket, or not in time.
+    NoAnswer = 9,
+    /// The running everup says that it cannot do it.
+    Refused = 10,
 }
 
 impl Exit {
     /// All codes, in order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Ok,
         Self::Unexpected,
         Self::Usage,
@@ -33,6 +39,9 @@ impl Exit {
         Self::Failed,
         Self::Killed,
         Self::PidFile,
+        Self::Reload,
+        Self::NoAnswer,
+        Self::Refused,
     ];
 
     /// The number that the shell sees.
@@ -50,7 +59,10 @@ impl Exit {
             Self::Bind => "an address of --listen could not be bound",
             Self::Failed => "the app failed: its workers kept dying and the restart budget is spent",
             Self::Killed => "stopped as asked, but some workers had to be killed",
-            Self::PidFile => "the pid file is held by a live process",
+            Self::PidFile => "the pid file or the control socket is held by a live process",
+            Self::Reload => "a reload or restart was aborted, rolled back or otherwise not done",
+            Self::NoAnswer => "no everup answers at the control socket, or not in time, or not to you",
+            Self::Refused => "the running everup could not do what it was asked",
         }
     }
 }

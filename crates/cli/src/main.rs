@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod control;
 mod cpus;
 mod duration;
 mod env_file;
@@ -20,6 +21,7 @@ mod port_owner;
 mod resolve;
 mod signals;
 mod size;
+mod terminal;
 mod triggers;
 mod words;
 
@@ -55,6 +57,7 @@ fn perform(verb: Verb) -> anyhow::Result<Exit> {
             let console = Console::stdio().context("could not use standard output and error")?;
             commands::run::run(*args, &console)
         }
+        Verb::Control(verb) => Ok(commands::ask::ask(&verb)),
         Verb::Completion { shell } => match commands::completion::completion(shell) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(error).context("could not write the completion script")

@@ -4,6 +4,7 @@
 //! share one [`Port`], so this also holds between the two; a reader that went away (closed pipe) is not an
 //! error: nothing is written from then on and the app keeps running.
 
+use crate::terminal::colour_wanted;
 use everup::{Line, LineSink, Slot, Stream, WorkerId};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::fmt;
@@ -28,8 +29,7 @@ impl Console {
     /// Our own standard output and error.
     pub(crate) fn stdio() -> io::Result<Self> {
         let (stdout, stderr) = (io::stdout(), io::stderr());
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let wanted = colour_wanted();
         let same = same_file(stdout.as_fd(), stderr.as_fd());
         let colour = wanted && stderr.is_terminal();
         let err = File::from(stderr.as_fd().try_clone_to_owned()?);

@@ -6,7 +6,9 @@ pub(crate) mod health;
 mod supervision;
 pub(crate) mod triggers;
 
+use crate::args::control::ControlArgs;
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
+use crate::control::ControlSocket;
 use crate::cpus::{self, Cpus};
 use crate::error::{CliError, ValueError};
 use crate::pid_file::PidFile;
@@ -31,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) spec: Spec,
     pub(crate) cpus: Cpus,
     pub(crate) pid_file: Option<PidFile>,
+    /// It listens already; nobody answers yet.
+    pub(crate) control: Option<ControlSocket>,
     /// Where the variables come from, for a reload.
     pub(crate) env: EnvSource,
     /// What reloads the app, or runs it, beside operators.
@@ -67,6 +71,9 @@ impl Plan {
         health.check(&program, !values.listen.is_empty())?;
         let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
+        let files = [&args.pid_file, &args.control.control];
+        let own: Vec<PathBuf> = files.into_iter().flatten().cloned().collect();
+        let control = control(args.control)?;
         let mut notices = program.notices.clone();
         let limited = args.listen_timeout.is_some();
         notices.extend(doubts(
@@ -91,11 +98,7 @@ impl Plan {
         spec.env = env.with(variables.clone());
         spec.workers = values.workers;
         spec.policy = policy(args.policy);
-        spec.channel = if program.channel {
-            Channel::Node(serialization(args.serialization))
-        } else {
-            Channel::None
-        };
+        spec.channel = channel(program.channel, args.serialization);
         spec.listen = values.listen;
         spec.stop = StopPlan {
             ask,
@@ -112,20 +115,18 @@ impl Plan {
             &args.triggers,
             spec.cwd.as_deref().unwrap_or(&here),
             &spec.args,
-            args.pid_file.as_slice(),
+            &own,
         )?;
         if triggers.schedule.is_some() {
             spec.job = true;
             spec.ends_when_done = false;
         }
-        spec.limits = values.limits;
-        if spec.limits.identity.is_some() && spec.args.iter().any(|arg| *arg == script) {
-            spec.limits.readable.push(script);
-        }
+        limit(&mut spec, values.limits, script);
         Ok(Self {
             spec,
             cpus,
             pid_file,
+            control,
             env,
             triggers,
             notices,
@@ -159,6 +160,26 @@ impl EnvSource {
 fn absolute(files: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let absolute = |file: &PathBuf| std::path::absolute(file).map_err(|source| CliError::Here { source });
     files.iter().map(absolute).collect()
+}
+
+fn channel(node: bool, serialization_arg: SerializationArg) -> Channel {
+    if node {
+        Channel::Node(serialization(serialization_arg))
+    } else {
+        Channel::None
+    }
+}
+
+/// A worker that is somebody else must be able to read its script.
+fn limit(spec: &mut Spec, limits: Limits, script: PathBuf) {
+    spec.limits = limits;
+    if spec.limits.identity.is_some() && spec.args.iter().any(|arg| *arg == script) {
+        spec.limits.readable.push(script);
+    }
+}
+
+fn control(args: ControlArgs) -> Result<Option<ControlSocket>, CliError> {
+    Ok(args.control.as_deref().map(ControlSocket::bind).transpose()?)
 }
 
 /// The options that mean something without a look at the system.

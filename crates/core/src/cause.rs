@@ -53,12 +53,6 @@ impl Cause {
             Self::Rollback => "rollback",
         }
     }
-
-    /// Whether a worker that is replaced for this cannot be relied on any more: it does not wait for its turn.
-    #[must_use]
-    pub fn urgent(self) -> bool {
-        matches!(self, Self::Probe | Self::Watchdog | Self::Stuck)
-    }
 }
 
 impl fmt::Display for Cause {

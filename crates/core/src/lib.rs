@@ -10,6 +10,7 @@
 pub mod app;
 pub mod cause;
 pub mod dispatch;
+pub mod drain;
 pub mod endpoint;
 pub mod exit;
 pub mod health;

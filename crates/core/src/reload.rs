@@ -144,6 +144,19 @@ pub struct Change {
     pub reverted: bool,
 }
 
+/// What became of the connections of a worker that left the rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Drained {
+    /// So many went to other workers.
+    pub moved: u64,
+    /// Requests that clients sent and that nobody will answer.
+    pub lost: u64,
+    /// Connections that ended with the process when it was killed: whether an answer was under way is not known.
+    pub cut: u64,
+    /// Why the numbers say nothing, where the connections could not be seen.
+    pub unknown: Option<String>,
+}
+
 /// What came of a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -164,6 +177,10 @@ pub struct Receipt {
     pub moved: u64,
     /// Requests that clients sent and that nobody will answer; `None` if that could not be seen.
     pub lost: Option<u64>,
+    /// Connections that ended with a killed worker: an answer may have been under way.
+    pub cut: u64,
+    /// Why `lost` is not known.
+    pub unknown: Option<String>,
     /// Old workers that have not ended yet.
     pub still_draining: u32,
 }
@@ -215,10 +232,11 @@ pub struct Reload {
     steps: BTreeMap<Slot, Step>,
     /// Who leaves because of it, and has not ended.
     leaving: BTreeSet<WorkerId>,
+    /// Whose connections are being counted.
+    counting: BTreeSet<WorkerId>,
     reason: Option<String>,
     changes: Vec<Change>,
-    moved: u64,
-    lost: Option<u64>,
+    drained: Drained,
     told: Option<(Phase, u32, u32)>,
 }
 
@@ -234,10 +252,10 @@ impl Reload {
             phase: Phase::Canary,
             steps: slots.iter().map(|&slot| (slot, Step::Pending)).collect(),
             leaving: BTreeSet::new(),
+            counting: BTreeSet::new(),
             reason: None,
             changes: Vec::new(),
-            moved: 0,
-            lost: Some(0),
+            drained: Drained::default(),
             told: None,
         }
     }
@@ -325,12 +343,6 @@ impl Reload {
         matches!(self.steps.get(&slot), Some(Step::Restoring | Step::Settled))
     }
 
-    /// Whether the end of this worker is awaited.
-    #[must_use]
-    pub fn awaits(&self, worker: WorkerId) -> bool {
-        self.leaving.contains(&worker)
-    }
-
     /// A new worker of this slot is ready.
     pub fn ready(&mut self, now: Time, slot: Slot, out: &mut Vec<Move>) {
         let Some(step) = self.steps.get_mut(&slot) else {
@@ -391,16 +403,19 @@ impl Reload {
         self.next(out);
     }
 
-    /// The old worker of this slot died by itself while the new one was on its way, which has the slot now; or the
-    /// slot was empty and is filled with the new generation.
-    pub fn took_over(&mut self, slot: Slot) {
+    /// The worker of this slot is gone while another one was on its way, which has the slot now; or the slot was empty
+    /// and is filled. `new`: it is of the new generation.
+    pub fn took_over(&mut self, slot: Slot, new: bool, out: &mut Vec<Move>) {
         if let Some(step) = self.steps.get_mut(&slot) {
             match step {
-                Step::Pending | Step::Started { .. } => *step = Step::Started { beside: false },
+                Step::Pending | Step::Started { .. } if new => *step = Step::Started { beside: false },
+                Step::Pending | Step::Started { .. } => {}
                 Step::Watched { beside, .. } => *beside = false,
-                Step::Swapped | Step::Restoring | Step::Settled => {}
+                Step::Restoring => *step = Step::Settled,
+                Step::Swapped | Step::Settled => {}
             }
         }
+        self.next(out);
     }
 
     /// A slot is there now that was not, filled as [`wants_new`](Self::wants_new) says.
@@ -477,9 +492,18 @@ impl Reload {
         }
     }
 
-    /// A worker leaves because of this reload.
-    pub fn leaves(&mut self, worker: WorkerId) {
+    /// A worker leaves because of this reload. `counted`: what becomes of its connections will be told.
+    pub fn leaves(&mut self, worker: WorkerId, counted: bool) {
         self.leaving.insert(worker);
+        if counted {
+            self.counting.insert(worker);
+        }
+    }
+
+    /// Whether nobody's end and nobody's connections are awaited any more.
+    #[must_use]
+    pub fn settled_down(&self) -> bool {
+        self.leaving.is_empty() && self.counting.is_empty()
     }
 
     /// How many workers leave because of this, and have not ended.
@@ -499,9 +523,13 @@ impl Reload {
     }
 
     /// What became of the connections of a worker that left.
-    pub fn counted(&mut self, moved: u64, lost: Option<u64>) {
-        self.moved += moved;
-        self.lost = self.lost.zip(lost).map(|(a, b)| a + b);
+    pub fn counted(&mut self, worker: WorkerId, drained: Drained) {
+        if self.counting.remove(&worker) {
+            self.drained.moved += drained.moved;
+            self.drained.lost += drained.lost;
+            self.drained.cut += drained.cut;
+            self.drained.unknown = self.drained.unknown.take().or(drained.unknown);
+        }
     }
 
     /// The end.
@@ -518,6 +546,9 @@ impl Reload {
             self.reason
                 .get_or_insert_with(|| "the cluster was stopped".into());
         }
+        let early = || "old workers are still draining".to_owned();
+        let counting = !self.counting.is_empty() || still_draining > 0;
+        let unknown = self.drained.unknown.or_else(|| counting.then(early));
         Receipt {
             verdict,
             reason: self.reason,
@@ -525,8 +556,10 @@ impl Reload {
             cause: self.cause,
             changes: self.changes,
             duration: now.since(self.begun),
-            moved: self.moved,
-            lost: self.lost.filter(|_| still_draining == 0),
+            moved: self.drained.moved,
+            lost: unknown.is_none().then_some(self.drained.lost),
+            cut: self.drained.cut,
+            unknown,
             still_draining,
         }
     }

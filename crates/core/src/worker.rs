@@ -187,6 +187,8 @@ pub struct Worker {
     pub standby: bool,
     /// Whether another one has its place, or nobody: it is on its way out.
     pub outgoing: bool,
+    /// Whether what becomes of its connections is being watched.
+    pub held: bool,
     /// When it is too old.
     pub old_at: Option<Time>,
     /// How much memory it may use, in bytes.
@@ -244,6 +246,7 @@ impl Worker {
             generation: birth.generation,
             standby: birth.standby,
             outgoing: false,
+            held: false,
             old_at: None,
             memory_limit: None,
             health: None,
@@ -361,21 +364,18 @@ impl Worker {
 
     /// It gave a sign of readiness.
     pub fn ready(&mut self, now: Time, basis: ReadyBasis, out: &mut Vec<Step>) {
-        if !self.readiness.accepts(basis) {
+        // A sign that comes when it was told to go already is too late.
+        if self.state != State::Starting || !self.readiness.accepts(basis) {
             return;
         }
         if self.must_pass {
             self.sign.get_or_insert(basis);
             return;
         }
-        if self.state == State::Starting {
-            self.state = State::Online;
-        }
-        if self.ready_since.is_none() {
-            self.ready_since = Some(now);
-            self.basis = Some(basis);
-            out.push(Step::Ready(basis));
-        }
+        self.state = State::Online;
+        self.ready_since = Some(now);
+        self.basis = Some(basis);
+        out.push(Step::Ready(basis));
     }
 
     /// Whether it gave its sign, and its probe is awaited.

@@ -361,7 +361,12 @@ impl Cluster {
     pub fn status(&self) -> Option<Status> {
         let (answer, answered) = sync_channel(1);
         self.commander.send(Command::Status(answer));
-        answered.recv().ok()
+        let mut status = answered.recv().ok()?;
+        // Not in the engine's thread: it may take long for large processes.
+        for worker in status.workers.iter_mut().filter(|worker| worker.pid > 0) {
+            worker.memory = crate::meter::tree(worker.pid);
+        }
+        Some(status)
     }
 
     /// Replaces all workers by a new generation, without losing a connection. See

@@ -14,6 +14,7 @@ mod cgroup;
 mod channel;
 pub mod cluster;
 mod confine;
+mod drain;
 mod driver;
 pub mod event;
 pub mod health;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Finding;
 
 /// Every package of the workspace, and the packages of ours that it may name in its `Cargo.toml`.
-/// The keeper, the API and the daemon do not exist yet; their place is fixed already.
+/// The keeper and the daemon do not exist yet; their place is fixed already.
 const ALLOWED: [(&str, &[&str]); 9] = [
     ("everup-core", &[]),
     ("everup-keeper", &[]),

@@ -34,6 +34,10 @@ mod tests {
                 script.contains("instances") && script.contains("least-connections"),
                 "{shell:?}"
             );
+            for verb in everup_api::Request::VERBS {
+                assert!(script.contains(verb), "{shell:?} does not know {verb}");
+            }
+            assert!(script.contains("timeout") && script.contains("json"), "{shell:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `everup run`: a cluster in the foreground, until it is stopped or fails.
 
 use crate::args::RunArgs;
+use crate::control::{ControlSocket, Ours, Server};
 use crate::error::CliError;
 use crate::events::{Reporter, Start};
 use crate::exit::Exit;
@@ -79,6 +80,7 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         mut spec,
         cpus,
         pid_file,
+        control,
         env,
         triggers,
         notices,
@@ -88,7 +90,7 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         reporter.start(&Start::of(&spec, cpus));
         notices.iter().for_each(|notice| reporter.notice(notice));
     }
-    let (app, limit) = (spec.name.clone(), spec.listen_timeout);
+    let (app, limit, job) = (spec.name.clone(), spec.listen_timeout, spec.job);
     spec.output = output;
     // Before the first worker: what changes from now on counts.
     let sources = Sources::open(triggers)?;
@@ -99,9 +101,16 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         what: "start a thread for signals".into(),
         source,
     })?;
+    let server = control
+        .map(|socket| serve(socket, &app, job, &operator))
+        .transpose()?;
     let running = start_triggers(sources, &operator, reporter)?;
     let ended = follow(&cluster, events, pid_file, &running, reporter);
     running.stop();
+    // Before the cluster is joined: a request may hold it.
+    if let Some(server) = server {
+        server.finish();
+    }
     // The engine and the reader of the workers' output have written everything when this returns.
     let joined = last(cluster).map(Cluster::join);
     match ended.outcome.or(joined) {
@@ -126,6 +135,14 @@ fn supervise(plan: Plan, alarm: Alarm, output: Output, reporter: &Shared) -> Res
         }
         _ => Err(CliError::NoOutcome),
     }
+}
+
+fn serve(socket: ControlSocket, app: &str, job: bool, operator: &Operator) -> Result<Server, CliError> {
+    let ours = Ours::new(app.to_owned(), job, operator.clone());
+    Server::start(socket, Arc::new(ours)).map_err(|source| CliError::System {
+        what: "serve the control socket".into(),
+        source,
+    })
 }
 
 /// Cron, schedule and file changes do what an operator would.

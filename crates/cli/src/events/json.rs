@@ -237,7 +237,7 @@ fn basis_name(basis: ReadyBasis) -> &'static str {
     }
 }
 
-fn reason_name(reason: ExitReason) -> &'static str {
+pub(crate) fn reason_name(reason: ExitReason) -> &'static str {
     match reason {
         ExitReason::Own => "own",
         ExitReason::Stopped => "stopped",

@@ -7,6 +7,9 @@ mod json;
 pub(crate) mod supervision;
 mod time;
 
+pub(crate) use json::reason_name;
+pub(crate) use time::rfc3339;
+
 use crate::args::EventFormat;
 use crate::cpus::Cpus;
 use crate::error::{BindFailure, CliError, End, plain};
@@ -267,7 +270,7 @@ impl Reporter {
         let mut all = Map::new();
         let mut fields = fields.into_iter();
         all.extend(fields.next());
-        all.insert("at".into(), time::rfc3339(SystemTime::now()).into());
+        all.insert("at".into(), rfc3339(SystemTime::now()).into());
         all.insert("app".into(), self.app.clone().into());
         all.extend(fields);
         Value::Object(all).to_string()

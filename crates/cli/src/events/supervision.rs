@@ -67,10 +67,14 @@ pub(crate) fn receipt(receipt: &Receipt) -> String {
         Verdict::Stopped => return format!("reload to generation {generation} ended by the stop{reason}"),
         _ => format!("reload to generation {generation} ended after {took}{reason}"),
     };
-    let lost = match receipt.lost {
-        Some(lost) => format!("{lost} requests lost"),
-        None => "lost requests not known".into(),
+    let mut lost = match (receipt.lost, &receipt.unknown) {
+        (Some(lost), _) => format!("{lost} requests lost"),
+        (None, Some(why)) => format!("lost requests not known ({why})"),
+        (None, None) => "lost requests not known".into(),
     };
+    if receipt.cut > 0 {
+        lost.push_str(&format!(", {} connections cut", receipt.cut));
+    }
     let draining = match receipt.still_draining {
         0 => String::new(),
         n => format!(", {n} still draining"),
@@ -137,6 +141,8 @@ fn receipt_fields(receipt: &Receipt) -> Vec<(&'static str, Value)> {
         ("duration_ms", millis(receipt.duration).into()),
         ("connections_moved", receipt.moved.into()),
         ("requests_lost", json!(receipt.lost)),
+        ("connections_cut", receipt.cut.into()),
+        ("lost_unknown_because", json!(receipt.unknown)),
         ("still_draining", receipt.still_draining.into()),
     ]
 }

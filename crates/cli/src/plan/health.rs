@@ -245,7 +245,7 @@ mod tests {
                 watchdog: plan.spec.watchdog,
                 stuck: plan.spec.stuck_timeout,
             }),
-            Verb::Completion { .. } => unreachable!(),
+            Verb::Completion { .. } | Verb::Control(_) => unreachable!(),
         }
     }
 

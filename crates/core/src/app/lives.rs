@@ -192,7 +192,7 @@ impl App {
         place.wanted = None;
         if let Some(successor) = place.successor.take() {
             place.worker = Some(successor);
-            self.took_over(slot);
+            self.took_over(now, slot, out);
             return self.rebalance(now, out);
         }
         self.refill(now, slot, delay, death, out);
@@ -206,6 +206,9 @@ impl App {
             return out.push(Action::Notice(Notice::Finished { slot }));
         }
         let place = self.slots.remove(slot);
+        if self.storm.probe() == Some(slot) {
+            self.calm(now, out);
+        }
         if let Some(successor) = place.and_then(|place| place.successor) {
             self.retire(now, successor, Cause::Scale, out);
         }

@@ -8,6 +8,7 @@ use crate::exit::ExitStatus;
 use crate::health::{ProbeId, Probed};
 use crate::id::{EndpointId, Slot, Token, WorkerId};
 use crate::notify::Notification;
+use crate::reload::Drained;
 use crate::wire::{Event, Reply};
 use std::time::Duration;
 
@@ -133,15 +134,12 @@ pub enum Input {
         /// How much, in bytes.
         bytes: u64,
     },
-    /// What became of the connections of a worker that left the rotation ([`Action::Hold`]). Before its
-    /// [`Input::Exited`]; more may come after it.
+    /// What became of the connections of a worker that left the rotation: once for each [`Action::Hold`], in the end.
     Drained {
         /// Whose.
         worker: WorkerId,
-        /// So many went to other workers.
-        moved: u64,
-        /// So many requests will not be answered; `None` if that could not be seen.
-        lost: Option<u64>,
+        /// What.
+        drained: Drained,
     },
     /// An operator: so many workers.
     Scale {

@@ -272,7 +272,7 @@ impl App {
             Input::Probed { worker, probe, found } => self.probed(now, worker, probe, found, out),
             Input::Notified { worker, said } => self.notified(now, worker, said, out),
             Input::Measured { worker, bytes } => self.measured(now, worker, bytes),
-            Input::Drained { worker, moved, lost } => self.counted(worker, moved, lost),
+            Input::Drained { worker, drained } => self.counted(worker, drained),
             Input::Scale { workers } => self.scale(now, workers, out),
             Input::AbortReload => self.call_off(now, out),
             Input::Launch => self.launch(now, out),
@@ -313,6 +313,12 @@ impl App {
     #[must_use]
     pub fn endpoint_of(&self, worker: WorkerId) -> Option<EndpointId> {
         self.endpoints.held_by(worker)
+    }
+
+    /// How many connections a worker was given that it has not answered yet.
+    #[must_use]
+    pub fn unanswered(&self, worker: WorkerId) -> usize {
+        self.dispatcher.unanswered(worker)
     }
 
     /// A worker, until it has exited.

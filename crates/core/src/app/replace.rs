@@ -1,9 +1,10 @@
 //! One worker takes another one's place: make before break, and who is replaced when.
 //!
 //! A worker that may be relied on (memory, age) waits for its turn: one such replacement at a time, none during a
-//! reload, which replaces everybody anyway. One that may not (a failed probe, stuck) leaves at once, unless nobody
-//! else would be left to serve.
+//! reload, which replaces everybody anyway. One that may not (a failed probe) leaves at once if all the others serve; else
+//! it stays until its successor is ready. One that is stuck leaves in any case.
 
+use super::slots::Place;
 use super::{Action, App, Notice, Phase};
 use crate::cause::Cause;
 use crate::health::Health;
@@ -107,11 +108,12 @@ impl App {
 
     /// A worker leaves the rotation, drains, and ends.
     pub(super) fn retire(&mut self, now: Time, id: WorkerId, cause: Cause, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else {
+        let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
         let slot = worker.slot;
-        let held = worker.state() == State::Online;
+        let held = worker.state() == State::Online && !worker.held;
+        worker.held |= held;
         out.push(Action::Notice(Notice::Replacing {
             worker: id,
             slot,
@@ -195,13 +197,15 @@ impl App {
         self.vacate(now, id, slot, cause, out);
     }
 
-    /// Whether another one serves, too.
+    /// Whether all the others serve, and there are any: one that fails alone is at fault itself; when several fail,
+    /// something else may be, and nothing is gained by taking away those that still do something.
     fn others_serve(&self, but: WorkerId) -> bool {
-        self.slots
-            .holders()
-            .filter(|id| *id != but)
-            .filter_map(|id| self.workers.get(&id))
-            .any(|worker| worker.state() == State::Online && !worker.outgoing)
+        let mut others = self.slots.iter().filter(|(_, place)| place.worker != Some(but));
+        let serves = |place: &Place| {
+            let worker = place.worker.and_then(|id| self.workers.get(&id));
+            place.wanted.is_none() && worker.is_some_and(|worker| worker.state() == State::Online)
+        };
+        self.slots.count() > 1 && others.all(|(_, place)| serves(place))
     }
 
     /// A worker loses its place at once; the place is filled as after a death.
@@ -215,7 +219,7 @@ impl App {
         self.retire(now, id, cause, out);
         self.rebalance(now, out);
         if filled {
-            return self.took_over(slot);
+            return self.took_over(now, slot, out);
         }
         let budget = self.config.restart.budget.clone();
         let (delay, death) = self.slots.died(now, slot, false, &budget);
@@ -304,7 +308,7 @@ impl App {
             let urgent = match cause {
                 // It does not wait when it leaks faster than others are replaced.
                 Cause::Memory { bytes, limit } => bytes > limit.saturating_add(limit / 20),
-                cause => cause.urgent(),
+                _ => false,
             };
             let free = place.successor.is_none() && place.worker.is_some();
             (free && (urgent || !busy && !reloading)).then_some((slot, cause, at))

@@ -6,7 +6,7 @@
 use super::{Action, App, Notice, Phase};
 use crate::cause::Cause;
 use crate::id::{Slot, WorkerId};
-use crate::reload::{Change, Move, Reload, Rollout, Verdict};
+use crate::reload::{Change, Drained, Move, Reload, Rollout, Verdict};
 use crate::time::Time;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -144,8 +144,11 @@ impl App {
         match next {
             Move::StartBeside(slot) => {
                 self.drop_successor(now, slot, cause, out);
+                let Some(reload) = self.reload.as_mut() else {
+                    return;
+                };
                 if self.slots.get(slot).is_some_and(|place| place.worker.is_none()) {
-                    self.empty_slot_for_reload(slot);
+                    reload.took_over(slot, true, more);
                     self.spawn(now, slot, out);
                 } else {
                     self.start_successor(now, slot, new, out);
@@ -195,13 +198,6 @@ impl App {
         }
     }
 
-    /// The slot has no worker: the next one is of the new generation.
-    pub(super) fn empty_slot_for_reload(&mut self, slot: Slot) {
-        if let Some(reload) = self.reload.as_mut() {
-            reload.took_over(slot);
-        }
-    }
-
     fn stop_first(&mut self, now: Time, slot: Slot, cause: Cause, out: &mut Vec<Action>) {
         let Some(place) = self.slots.get_mut(slot) else {
             return;
@@ -224,8 +220,11 @@ impl App {
     }
 
     fn leaves_for_reload(&mut self, id: WorkerId) {
-        if let Some(reload) = self.reload.as_mut().filter(|_| self.workers.contains_key(&id)) {
-            reload.leaves(id);
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        if let Some(reload) = self.reload.as_mut() {
+            reload.leaves(id, worker.held);
         }
     }
 
@@ -274,25 +273,37 @@ impl App {
     }
 
     /// The successor has the slot now, because the worker that had it is gone.
-    pub(super) fn took_over(&mut self, slot: Slot) {
-        self.empty_slot_for_reload(slot);
+    pub(super) fn took_over(&mut self, now: Time, slot: Slot, out: &mut Vec<Action>) {
+        let holder = self.slots.get(slot).and_then(|place| place.worker);
+        let generation = holder
+            .and_then(|id| self.workers.get(&id))
+            .map(|worker| worker.generation);
+        self.roll(now, out, |reload, moves| {
+            reload.took_over(slot, generation == Some(reload.generation()), moves);
+        });
         if let Some(place) = self.slots.get_mut(slot) {
             place.wanted = None;
         }
     }
 
     /// What became of a leaving worker's connections.
-    pub(super) fn counted(&mut self, worker: WorkerId, moved: u64, lost: Option<u64>) {
-        if let Some(reload) = self.reload.as_mut().filter(|reload| reload.awaits(worker)) {
-            reload.counted(moved, lost);
+    pub(super) fn counted(&mut self, worker: WorkerId, drained: Drained) {
+        if let Some(reload) = self.reload.as_mut() {
+            reload.counted(worker, drained);
         }
+        self.restless = true;
     }
 
     /// Whatever may go on, goes on.
     pub(super) fn advance(&mut self, now: Time, out: &mut Vec<Action>) {
-        self.roll(now, out, |reload, moves| reload.tick(now, moves));
-        self.finish_reload(now, out);
-        self.begin_queued(now, out);
+        loop {
+            self.roll(now, out, |reload, moves| reload.tick(now, moves));
+            self.finish_reload(now, out);
+            if self.reload.is_some() || self.queued.is_none() {
+                break;
+            }
+            self.begin_queued(now, out);
+        }
         self.begin_wanted(now, out);
         self.restless = false;
     }
@@ -305,7 +316,7 @@ impl App {
         if reload.phase() == crate::reload::Phase::Draining {
             self.generation = reload.generation();
         }
-        if reload.leaving() == 0 || self.queued.is_some() {
+        if reload.settled_down() || self.queued.is_some() {
             self.tell_receipt(now, false, out);
         }
     }

@@ -78,6 +78,10 @@ pub struct WorkerStatus {
     pub leaving: Option<Duration>,
     /// Connections handed over to it and accepted.
     pub accepted: u64,
+    /// Connections that it has open. Known only while it drains; the driver fills it in.
+    pub connections: Option<u64>,
+    /// What its process tree uses, in bytes; the driver fills it in.
+    pub memory: Option<u64>,
     /// How often its place was filled again after a death.
     pub restarts: u32,
     /// What it does, in its own words (`STATUS=`).
@@ -135,6 +139,8 @@ impl App {
             uptime: now.since(worker.forked),
             leaving: worker.left_at().map(|at| now.since(at)),
             accepted: self.dispatcher.accepted(worker.id),
+            connections: None,
+            memory: None,
             restarts: place.map_or(0, |place| place.restarts),
             text: worker.status.clone(),
             connected: worker.connected,

@@ -386,6 +386,12 @@ impl Dispatcher {
         })
     }
 
+    /// How many connections a worker has not acknowledged.
+    #[must_use]
+    pub fn unanswered(&self, worker: WorkerId) -> usize {
+        self.workers.get(&worker).map_or(0, |load| load.in_flight.len())
+    }
+
     /// Since when the oldest connection of a worker has not been acknowledged.
     #[must_use]
     pub fn oldest(&self, worker: WorkerId) -> Option<Time> {

@@ -5,7 +5,7 @@ use everup_core::app::{Accepted, Config, Input, Notice, Role};
 use everup_core::cause::Cause;
 use everup_core::exit::ExitStatus;
 use everup_core::id::WorkerId;
-use everup_core::reload::{Rollout, Verdict};
+use everup_core::reload::{Drained, Rollout, Verdict};
 use everup_core::worker::ExitReason;
 use std::time::Duration;
 
@@ -344,30 +344,22 @@ fn a_restart_stops_all_and_starts_all() {
 
 #[test]
 fn the_receipt_counts_connections_and_says_when_it_cannot() {
-    for (lost, expected) in [(Some(2), Some(4)), (None, None)] {
+    let told = |lost, unknown: Option<&str>| Drained {
+        moved: 3,
+        lost,
+        cut: 1,
+        unknown: unknown.map(Into::into),
+    };
+    for (second, expected) in [(told(4, None), Some(6)), (told(0, Some("not permitted")), None)] {
         let mut sim = started(2);
+        sim.uncounted = true;
         sim.reload(None);
-        sim.boot(WorkerId(3));
-        sim.wait(seconds(1));
-        let mut count = |worker, lost| {
-            sim.feed(Input::Drained {
-                worker: WorkerId(worker),
-                moved: 3,
-                lost,
-            });
-        };
-        count(1, Some(2));
-        sim.boot(WorkerId(4));
-        let mut count = |worker, lost| {
-            sim.feed(Input::Drained {
-                worker: WorkerId(worker),
-                moved: 3,
-                lost,
-            });
-        };
-        count(2, lost);
-        sim.settle(seconds(1));
+        sim.settle(seconds(5));
+        assert!(sim.receipts().is_empty(), "the counts are awaited");
+        for (worker, drained) in [(WorkerId(1), told(2, None)), (WorkerId(2), second)] {
+            sim.feed(Input::Drained { worker, drained });
+        }
         let receipt = sim.receipts()[0];
-        assert_eq!((receipt.moved, receipt.lost), (6, expected));
+        assert_eq!((receipt.moved, receipt.lost, receipt.cut), (6, expected, 2));
     }
 }

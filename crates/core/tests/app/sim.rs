@@ -6,7 +6,7 @@ use everup_core::dispatch::{Look, Placement};
 use everup_core::endpoint::{BindRequest, Bound};
 use everup_core::exit::ExitStatus;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
-use everup_core::reload::{Receipt, Rollout};
+use everup_core::reload::{Drained, Receipt, Rollout};
 use everup_core::time::Time;
 use everup_core::wire::{AddressType, Event, Listening, Query, Reply, SharedKind};
 use everup_core::worker::State;
@@ -55,6 +55,8 @@ pub(crate) struct Sim {
     pub(crate) next_connection: u64,
     /// Whether connections that are looked at are untouched.
     pub(crate) untouched: bool,
+    /// Whether what becomes of connections is not told by itself.
+    pub(crate) uncounted: bool,
     /// Probes that were asked for.
     pub(crate) probes: Vec<(WorkerId, everup_core::health::ProbeId)>,
     queue: VecDeque<Input>,
@@ -81,6 +83,7 @@ impl Sim {
             ports_taken: false,
             next_connection: 1_000_000,
             untouched: false,
+            uncounted: false,
             probes: Vec::new(),
             queue: VecDeque::new(),
         }
@@ -158,6 +161,7 @@ impl Sim {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per action")]
     fn act(&mut self, action: Action) {
         assert!(
             self.outcome.is_none() || matches!(action, Action::Place(Placement::Release { .. })),
@@ -165,11 +169,15 @@ impl Sim {
         );
         match action {
             Action::Spawn { worker, slot, .. } => {
-                let there = |p: &&Process| p.slot == slot && !p.leaving();
-                assert!(
-                    self.alive.values().filter(there).count() < 2,
-                    "three workers in {slot:?}"
-                );
+                let status = self.app.status(self.now);
+                let here = |roles: &[Role]| {
+                    let workers = status.workers.iter();
+                    workers
+                        .filter(|w| w.slot == slot && roles.contains(&w.role))
+                        .count()
+                };
+                let crowd = [here(&[Role::Active, Role::Spare]), here(&[Role::Incoming])];
+                assert!(crowd.iter().all(|n| *n <= 1), "{crowd:?} in {slot:?}");
                 let process = Process {
                     slot,
                     channel: true,
@@ -229,9 +237,21 @@ impl Sim {
             Action::Signal { worker, signal: 15 } => self.hear(worker, "SIGTERM"),
             Action::Signal { worker, .. } => self.hear(worker, "signal"),
             Action::Kill { worker } => self.hear(worker, "SIGKILL"),
-            Action::Cut { worker } => self.queue.push_back(Input::ChannelClosed { worker }),
+            Action::Cut { worker } => {
+                if let Some(process) = self.alive.get_mut(&worker) {
+                    process.channel = false;
+                    process.in_flight.clear();
+                }
+                self.queue.push_back(Input::ChannelClosed { worker });
+            }
             Action::Probe { worker, probe, .. } => self.probes.push((worker, probe)),
-            Action::Hold { worker } => self.hear(worker, "hold"),
+            Action::Hold { worker } => {
+                self.hear(worker, "hold");
+                if !self.uncounted {
+                    let drained = Drained::default();
+                    self.queue.push_back(Input::Drained { worker, drained });
+                }
+            }
             Action::Notice(notice) => self.notices.push(notice),
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }

@@ -38,6 +38,10 @@ impl Driver {
             Action::Reply { worker, seq, reply } => {
                 self.with_session(worker, |session| session.reply(seq, reply))
             }
+            Action::Disconnect { worker } if self.postponed(worker, || Action::Disconnect { worker }) => {}
+            Action::Shutdown { worker } if self.postponed(worker, || Action::Shutdown { worker }) => {}
+            Action::Signal { worker, signal }
+                if self.postponed(worker, || Action::Signal { worker, signal }) => {}
             Action::Disconnect { worker } => self.with_session(worker, Session::disconnect),
             Action::Shutdown { worker } => {
                 if let Ok(message) = serde_json::value::to_raw_value("shutdown") {
@@ -46,7 +50,12 @@ impl Driver {
             }
             Action::Cut { worker } => self.close_channel(worker),
             Action::Signal { worker, signal } => self.signal(worker, signal),
-            Action::Kill { worker } => self.doomed.push(worker),
+            Action::Kill { worker } => {
+                if let Some(io) = self.workers.get_mut(&worker) {
+                    io.signalled = true;
+                }
+                self.doomed.push(worker);
+            }
             Action::Notice(notice) => self.tell(notice),
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }
@@ -108,9 +117,10 @@ impl Driver {
     }
 
     pub(super) fn signal(&mut self, worker: WorkerId, signal: i32) {
-        let Some(io) = self.workers.get(&worker) else {
+        let Some(io) = self.workers.get_mut(&worker) else {
             return;
         };
+        io.signalled = true;
         if let Err(error) = io.process.signal(signal) {
             self.reporter
                 .error(Some(worker), format!("send signal {signal}: {error}"));

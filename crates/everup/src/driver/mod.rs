@@ -11,6 +11,7 @@
 //! - [`report`]: telling the owner.
 
 mod act;
+mod drain;
 mod health;
 mod report;
 mod workers;
@@ -28,6 +29,7 @@ use crate::poller::{Key, Poller, Ready};
 use crate::probe::Prober;
 use crate::process::{self, Process};
 use crate::spec::{Channel as Dialect, Spec};
+use drain::Holding;
 use everup_core::app::{Accepted, Action, App, Config, Input};
 use everup_core::health::ProbeId;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
@@ -82,6 +84,8 @@ pub(crate) struct Driver {
     /// Connections handed over as probes: to whom, which, and whether the worker's answer is all that is wanted.
     probes: HashMap<Token, (WorkerId, ProbeId, bool)>,
     prober: Prober,
+    /// Workers that leave, and whose connections are watched.
+    holdings: BTreeMap<WorkerId, Holding>,
     /// No trouble with notifications is told before.
     trouble_until: Time,
     meter: Option<Meter>,
@@ -111,6 +115,8 @@ type Variables = Vec<(OsString, OsString)>;
 enum Later {
     Write(WorkerId),
     Reap(WorkerId),
+    /// The worker may have answered its hand-overs, and its connections can be copied.
+    Hold(WorkerId),
 }
 
 /// A socket that workers asked for.
@@ -207,6 +213,7 @@ impl Driver {
             generations: BTreeMap::from([(1, env)]),
             births: Vec::new(),
             probes: HashMap::new(),
+            holdings: BTreeMap::new(),
             prober: Self::prober(&mark, reporter.commander()),
             trouble_until: Time::ZERO,
             meter: meter.transpose()?,
@@ -297,6 +304,7 @@ impl Driver {
             match what {
                 Later::Write(worker) => self.talkative.push(worker),
                 Later::Reap(worker) => self.exited(worker),
+                Later::Hold(worker) => self.take_copies(worker),
             }
         }
     }
@@ -419,6 +427,7 @@ impl Driver {
 
     fn command(&mut self) {
         clear(&self.wake);
+        self.news_of_holdings();
         loop {
             match self.commands.try_recv() {
                 Ok(command) => self.obey(command),
@@ -462,6 +471,7 @@ impl Driver {
             Command::Cut(worker) => self.feed(Input::Cut { worker }),
             Command::Kill(worker, signal) => self.signal(worker, signal),
             Command::Stop => {
+                self.immovable();
                 for endpoint in self.listeners.keys().copied().collect::<Vec<_>>() {
                     if self
                         .listeners
@@ -480,8 +490,14 @@ impl Driver {
             Command::Launch => self.feed(Input::Launch),
             Command::Probed(worker, probe, found) => self.feed(Input::Probed { worker, probe, found }),
             Command::Measured(worker, bytes) => self.feed(Input::Measured { worker, bytes }),
-            // Nobody may wait for the answer any more.
-            Command::Status(answer) => drop(answer.send(self.app.status(self.now))),
+            Command::Status(answer) => {
+                let mut status = self.app.status(self.now);
+                for worker in &mut status.workers {
+                    worker.connections = self.held_open(worker.id);
+                }
+                // Nobody may wait for it any more.
+                answer.send(status).ok();
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::spec::{Channel as Dialect, Listen, Output};
 use crate::sys::spawn::{Spawn, SpawnError, spawn};
 use everup_core::app::Input;
 use everup_core::dispatch::MAX_WINDOW;
+use everup_core::drain::Gone;
 use everup_core::id::{Slot, WorkerId};
 use everup_core::wire::{Event, Serialization, Settings};
 use rustix::io::Errno;
@@ -29,6 +30,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 pub(super) struct WorkerIo {
     pub(super) process: Process,
     pub(super) channel: Option<Channel>,
+    /// Whether we have sent it a signal.
+    pub(super) signalled: bool,
     /// Where it speaks `sd_notify`.
     pub(super) notify: Option<NotifySocket>,
     /// Its own listening socket, for probes.
@@ -139,6 +142,7 @@ impl Driver {
         Ok(WorkerIo {
             process,
             channel,
+            signalled: false,
             notify: Some(notify),
             private,
             _group: group,
@@ -239,15 +243,6 @@ impl Driver {
         }
         env.extend(self.generations.get(&generation).into_iter().flatten().cloned());
         env
-    }
-
-    /// Watches what becomes of the connections of a worker that leaves.
-    pub(super) fn hold(&mut self, worker: WorkerId) {
-        self.feed(Input::Drained {
-            worker,
-            moved: 0,
-            lost: None,
-        });
     }
 
     pub(super) fn channel_news(&mut self, worker: WorkerId, news: Ready) {
@@ -415,6 +410,8 @@ impl Driver {
         if self.spec.init {
             io.process.kill_orphans(&self.pids());
         }
+        let left = status.success() && !io.signalled;
+        self.holding_gone(worker, if left { Gone::Left } else { Gone::Cut });
         self.feed(Input::Exited { worker, status });
     }
 

@@ -2,6 +2,7 @@
 
 use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 /// The beginning of Linux's `struct tcp_info` (`linux/tcp.h`), as far as it is needed here: the C library's own
 /// ends before it.
@@ -20,39 +21,118 @@ struct TcpInfo {
     min_rtt: u32,
     data_segs_in: u32,
     data_segs_out: u32,
+    delivery_rate: u64,
+    busy_time: u64,
+    rwnd_limited: u64,
+    sndbuf_limited: u64,
+    delivered: u32,
+    delivered_ce: u32,
+    bytes_sent: u64,
+    bytes_retrans: u64,
 }
 
-/// Open, or half-closed by the client (`linux/tcp_states.h`).
+/// `linux/tcp_states.h`.
 const ESTABLISHED: u8 = 1;
+const FIN_WAIT1: u8 = 4;
+const FIN_WAIT2: u8 = 5;
+const CLOSE: u8 = 7;
 const CLOSE_WAIT: u8 = 8;
-/// A listening socket.
+const LAST_ACK: u8 = 9;
 const LISTEN: u8 = 10;
+const CLOSING: u8 = 11;
+/// Places in [`TcpInfo::words`]: segments, and twice milliseconds.
+const UNACKNOWLEDGED: usize = 4;
+const LAST_DATA_SENT: usize = 9;
+const LAST_DATA_RECEIVED: usize = 11;
+
+/// How far a connection is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Both ways.
+    Open,
+    /// The client sent its end, we did not.
+    HalfClosed,
+    /// We sent our end first.
+    Finished,
+    /// Both ends were sent, or it was reset.
+    Over,
+    /// It is none: it listens, or was never connected.
+    None,
+}
+
+/// A look at a connection, all at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sight {
+    pub(crate) stage: Stage,
+    /// Bytes of data that came.
+    pub(crate) received: u64,
+    /// Bytes of data that were written on our side, sent or not.
+    pub(crate) written: u64,
+    /// Whether all bytes that were written are acknowledged. Not known once our end was sent: that counts as well.
+    pub(crate) acknowledged: Option<bool>,
+    /// Segments that came without data.
+    pub(crate) bare_segments: u64,
+    pub(crate) received_ago: Duration,
+    pub(crate) sent_ago: Duration,
+}
+
+/// What the kernel counts of a connection. `None` where it is no TCP, or the kernel is older than 4.19.
+pub(crate) fn sight(connection: &OwnedFd) -> Option<Sight> {
+    let (info, length) = info(connection)?;
+    if length < size_of::<TcpInfo>() {
+        return None;
+    }
+    let since = |place: usize| Duration::from_millis(info.words[place].into());
+    Some(Sight {
+        stage: stage(info.state),
+        received: received(&info),
+        written: info.bytes_sent.saturating_sub(info.bytes_retrans) + u64::from(info.notsent_bytes),
+        acknowledged: matches!(info.state, ESTABLISHED | CLOSE_WAIT)
+            .then_some(info.words[UNACKNOWLEDGED] == 0 && info.notsent_bytes == 0),
+        bare_segments: info.segs_in.wrapping_sub(info.data_segs_in).into(),
+        received_ago: since(LAST_DATA_RECEIVED),
+        sent_ago: since(LAST_DATA_SENT),
+    })
+}
+
+fn stage(state: u8) -> Stage {
+    match state {
+        ESTABLISHED => Stage::Open,
+        CLOSE_WAIT => Stage::HalfClosed,
+        FIN_WAIT1 | FIN_WAIT2 => Stage::Finished,
+        CLOSE | LAST_ACK | CLOSING => Stage::Over,
+        _ => Stage::None,
+    }
+}
+
+/// The client's FIN is a number of the sequence, so the kernel counts it as received; it is nothing to read.
+fn received(info: &TcpInfo) -> u64 {
+    let end = matches!(info.state, CLOSE_WAIT | LAST_ACK | CLOSING);
+    info.bytes_received.saturating_sub(end.into())
+}
 
 /// Whether nobody on our side has read from a connection, written to it, or shut it down. False where that cannot
 /// be known (another protocol, Linux before 4.6).
 pub(crate) fn untouched(connection: &OwnedFd) -> bool {
-    let Some(info) = info(connection) else {
+    let Some((info, _)) = info(connection) else {
         return false;
     };
     let open = info.state == ESTABLISHED || info.state == CLOSE_WAIT;
     let unwritten = info.data_segs_out == 0 && info.notsent_bytes == 0;
-    // The client's FIN is a number of the sequence, so it counts as received; it is nothing to read.
-    let end = u64::from(info.state == CLOSE_WAIT);
-    let unread =
-        rustix::io::ioctl_fionread(connection).is_ok_and(|unread| unread + end == info.bytes_received);
+    let unread = rustix::io::ioctl_fionread(connection).is_ok_and(|unread| unread == received(&info));
     open && unwritten && unread
 }
 
 /// How many connections wait in a listening socket's queue to be accepted. `None` where that cannot be known.
 pub(crate) fn waiting(listener: &OwnedFd) -> Option<u32> {
     // For a listener the kernel puts it where a connection has its unacknowledged segments (`tcp_get_info`).
-    const UNACKED: usize = 4;
     info(listener)
-        .filter(|info| info.state == LISTEN)
-        .map(|info| info.words[UNACKED])
+        .filter(|(info, _)| info.state == LISTEN)
+        .map(|(info, _)| info.words[UNACKNOWLEDGED])
 }
 
-fn info(connection: &OwnedFd) -> Option<TcpInfo> {
+/// And how much of it the kernel knows.
+fn info(connection: &OwnedFd) -> Option<(TcpInfo, usize)> {
     let mut info = MaybeUninit::<TcpInfo>::zeroed();
     let mut length = libc::socklen_t::try_from(size_of::<TcpInfo>()).ok()?;
     // SAFETY: the kernel writes at most `length` bytes to `info`.
@@ -70,7 +150,7 @@ fn info(connection: &OwnedFd) -> Option<TcpInfo> {
         return None;
     }
     // SAFETY: plain numbers, zeroed before, and filled by the kernel.
-    Some(unsafe { info.assume_init() })
+    Some((unsafe { info.assume_init() }, length as usize))
 }
 
 #[cfg(test)]
@@ -118,6 +198,42 @@ mod tests {
     }
 
     #[test]
+    fn a_look_tells_what_came_and_what_went() {
+        let (mut client, mut server, copy) = pair();
+        client.write_all(b"request").unwrap();
+        server.read_exact(&mut [0; 7]).unwrap();
+        server.write_all(b"answer").unwrap();
+        let seen = sight(&copy).unwrap();
+        assert_eq!((seen.stage, seen.received, seen.written), (Stage::Open, 7, 6));
+        server.shutdown(Shutdown::Write).unwrap();
+        client.read_exact(&mut [0; 6]).unwrap();
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+        let seen = sight(&copy).unwrap();
+        assert_eq!((seen.stage, seen.received, seen.written), (Stage::Finished, 7, 6));
+    }
+
+    #[test]
+    fn the_end_of_the_client_is_no_data() {
+        let (mut client, mut server, copy) = pair();
+        client.write_all(b"request").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut request = Vec::new();
+        server.read_to_end(&mut request).unwrap();
+        let seen = sight(&copy).unwrap();
+        assert_eq!(
+            (seen.stage, seen.received, seen.written),
+            (Stage::HalfClosed, 7, 0)
+        );
+        server.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(sight(&copy).unwrap().stage, Stage::Over);
+    }
+
+    #[test]
+    fn other_things_do_not_tell() {
+        assert!(!untouched(&std::fs::File::open("/dev/null").unwrap().into()));
+    }
+
+    #[test]
     fn a_listener_tells_how_many_wait() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let copy = listener.try_clone().unwrap().into();
@@ -128,10 +244,5 @@ mod tests {
         assert_eq!(waiting(&copy), Some(1));
         let (client, ..) = pair();
         assert_eq!(waiting(&client.into()), None);
-    }
-
-    #[test]
-    fn other_things_do_not_tell() {
-        assert!(!untouched(&std::fs::File::open("/dev/null").unwrap().into()));
     }
 }

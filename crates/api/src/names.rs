@@ -1,0 +1,46 @@
+//! Names that were meant: the nearest of those that exist.
+
+/// The name that is most like `wanted`, if one is like it at all.
+pub(crate) fn nearest<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    let limit = (wanted.chars().count() / 3).clamp(1, 3);
+    let ranked = names.iter().map(|name| (distance(&wanted, name), *name));
+    let best = ranked.min()?;
+    (best.0 <= limit).then_some(best.1)
+}
+
+/// Edits (insert, delete, replace) from one text to the other; a long text is far from everything.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(40).collect(), b.chars().collect());
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+        }
+        last = row;
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_meant() {
+        let names = ["status", "stop", "scale", "signal", "reload"];
+        for (wanted, expected) in [
+            ("statsu", Some("status")),
+            ("STATUS", Some("status")),
+            ("relaod", Some("reload")),
+            ("stops", Some("stop")),
+            ("explode", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(wanted, &names), expected, "{wanted}");
+        }
+        assert_eq!(nearest(&"x".repeat(60_000), &names), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! Letting a worker go without losing what its clients send meanwhile: see [`crate::drain`].
+//!
+//! ```text
+//! Action::Hold ──nothing unanswered──▶ taking copies ──taken, or impossible──▶ it is asked to go ──▶ gone, all ended ──▶ Drained
+//! ```
+//!
+//! What the machine wants to tell the worker waits until the copies are taken: a few milliseconds, at most [`PATIENCE`].
+
+use super::{Driver, Later};
+use crate::drain::{Holder, News, Plan};
+use crate::spec::Channel as Dialect;
+use everup_core::app::{Action, Input};
+use everup_core::drain::{Gone, Rules};
+use everup_core::id::{EndpointId, WorkerId};
+use everup_core::reload::Drained;
+use everup_core::schedule::Policy;
+use everup_core::time::Time;
+use everup_core::wire::SharedKind;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// How long a worker may take to answer its last hand-overs, and we to take the copies, before it is asked to go.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A worker whose connections are watched.
+#[derive(Debug)]
+pub(super) struct Holding {
+    /// `None` until its last hand-overs are answered.
+    holder: Option<Holder>,
+    /// What it is to be told as soon as the copies are taken.
+    waiting: Vec<Action>,
+    taken: bool,
+    missed: usize,
+    until: Time,
+    gone: Option<Gone>,
+}
+
+impl Driver {
+    /// Watches what becomes of the connections of a worker that leaves.
+    pub(super) fn hold(&mut self, worker: WorkerId) {
+        if self.spec.channel == Dialect::None || self.spec.policy == Policy::Shared {
+            let why = "the workers accept connections themselves";
+            return self.drained(worker, unknown(why.into()));
+        }
+        if self.tcp_endpoints().is_empty() {
+            let why = "there is no TCP endpoint, and others do not tell";
+            return self.drained(worker, unknown(why.into()));
+        }
+        let holding = Holding {
+            holder: None,
+            waiting: Vec::new(),
+            taken: false,
+            missed: 0,
+            until: self.now + PATIENCE,
+            gone: None,
+        };
+        self.holdings.insert(worker, holding);
+        self.take_copies(worker);
+    }
+
+    /// Once the worker has answered its hand-overs: what it says yes to later would not be among the copies.
+    pub(super) fn take_copies(&mut self, worker: WorkerId) {
+        let unanswered = self.app.unanswered(worker) > 0;
+        let Some(holding) = self.holdings.get(&worker).filter(|holding| !holding.taken) else {
+            return;
+        };
+        let late = holding.until <= self.now;
+        if holding.holder.is_some() {
+            if late {
+                return self.copies_taken(worker);
+            }
+            return self.later(Later::Hold(worker));
+        }
+        if unanswered && !late {
+            return self.later(Later::Hold(worker));
+        }
+        match self.start_holder(worker) {
+            Ok(holder) => {
+                if let Some(holding) = self.holdings.get_mut(&worker) {
+                    holding.holder = Some(holder);
+                }
+                self.later(Later::Hold(worker));
+            }
+            Err(why) => self.not_held(worker, why),
+        }
+    }
+
+    fn start_holder(&self, worker: WorkerId) -> Result<Holder, String> {
+        let io = self.workers.get(&worker).ok_or("it is gone")?;
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let plan = Plan {
+            process: io
+                .process
+                .descriptor()
+                .try_clone_to_owned()
+                .map_err(|e| e.to_string())?,
+            pid: io.process.pid,
+            endpoints: self
+                .tcp_endpoints()
+                .into_iter()
+                .map(|(_, address)| address)
+                .collect(),
+            rules: Rules::default(),
+            at_most: usize::try_from(limit.unwrap_or(1 << 20) / 4).unwrap_or(1 << 20),
+            wake: self.wake.try_clone().map_err(|e| e.to_string())?,
+        };
+        Holder::start(plan).map_err(|error| error.to_string())
+    }
+
+    fn tcp_endpoints(&self) -> Vec<(EndpointId, SocketAddr)> {
+        let address = |listener: &super::Listener| {
+            let name = listener.socket.sockname.as_ref()?;
+            let tcp = listener.socket.kind == SharedKind::Tcp && listener.ours;
+            let ip = name.address.parse().ok().filter(|_| tcp)?;
+            Some(SocketAddr::new(ip, name.port))
+        };
+        let listeners = self.listeners.iter();
+        listeners
+            .filter_map(|(&id, listener)| Some((id, address(listener)?)))
+            .collect()
+    }
+
+    /// Whether an action has to wait for the copies; it is kept then.
+    pub(super) fn postponed(&mut self, worker: WorkerId, action: impl FnOnce() -> Action) -> bool {
+        let Some(holding) = self.holdings.get_mut(&worker) else {
+            return false;
+        };
+        if let Some(holder) = &holding.holder {
+            holder.stir();
+        }
+        if !holding.taken {
+            holding.waiting.push(action());
+        }
+        !holding.taken
+    }
+
+    fn copies_taken(&mut self, worker: WorkerId) {
+        let Some(holding) = self.holdings.get_mut(&worker) else {
+            return;
+        };
+        holding.taken = true;
+        if let Some(holder) = &holding.holder {
+            holder.stir();
+        }
+        for action in std::mem::take(&mut holding.waiting) {
+            self.act(action);
+        }
+    }
+
+    fn not_held(&mut self, worker: WorkerId, why: String) {
+        self.copies_taken(worker);
+        self.holdings.remove(&worker);
+        self.drained(worker, unknown(why));
+    }
+
+    fn drained(&mut self, worker: WorkerId, drained: Drained) {
+        self.feed(Input::Drained { worker, drained });
+    }
+
+    /// A worker's process is gone, and was reaped.
+    pub(super) fn holding_gone(&mut self, worker: WorkerId, how: Gone) {
+        self.copies_taken(worker);
+        let Some(holding) = self.holdings.get_mut(&worker) else {
+            return;
+        };
+        holding.gone = Some(how);
+        match &holding.holder {
+            Some(holder) => holder.gone(how),
+            None => self.not_held(worker, "it was gone too soon".into()),
+        }
+    }
+
+    /// What the threads that hold copies have to tell.
+    pub(super) fn news_of_holdings(&mut self) {
+        let workers: Vec<WorkerId> = self.holdings.keys().copied().collect();
+        for worker in workers {
+            let holder = self
+                .holdings
+                .get(&worker)
+                .and_then(|holding| holding.holder.as_ref());
+            let news: Vec<News> = holder.map(|holder| holder.news().collect()).unwrap_or_default();
+            for news in news {
+                self.news_of_holding(worker, news);
+            }
+        }
+    }
+
+    fn news_of_holding(&mut self, worker: WorkerId, news: News) {
+        match news {
+            News::Taken { missed } => {
+                if let Some(holding) = self.holdings.get_mut(&worker) {
+                    holding.missed = missed;
+                }
+                self.copies_taken(worker);
+            }
+            News::Unknown(why) => {
+                let hint = why.hint().map_or_else(String::new, |hint| format!("; {hint}"));
+                self.not_held(worker, format!("{why}{hint}"));
+            }
+            News::Moved { connection, local } => self.moved(connection, local),
+            News::Over => self.all_ended(worker),
+        }
+    }
+
+    /// A client's next request came when its worker had closed: another worker gets it, as a fresh connection.
+    fn moved(&mut self, connection: OwnedFd, local: SocketAddr) {
+        let same_port = |(_, address): &(EndpointId, SocketAddr)| address.port() == local.port();
+        let Some((endpoint, _)) = self.tcp_endpoints().into_iter().find(same_port) else {
+            return; // Its endpoint is gone, and so is the connection.
+        };
+        let token = self.descriptors.token();
+        self.descriptors.connections.insert(token, connection);
+        self.feed(Input::Connection {
+            endpoint,
+            connection: token,
+        });
+    }
+
+    fn all_ended(&mut self, worker: WorkerId) {
+        let Some(holding) = self.holdings.remove(&worker) else {
+            return;
+        };
+        let counters = holding.holder.as_ref().map(Holder::counters).unwrap_or_default();
+        let missed = (holding.missed > 0)
+            .then(|| format!("{} connections were more than could be watched", holding.missed));
+        self.drained(
+            worker,
+            Drained {
+                moved: counters.moved,
+                lost: counters.lost,
+                cut: counters.unsure,
+                unknown: missed,
+            },
+        );
+    }
+
+    /// The connections that a draining worker still has.
+    pub(super) fn held_open(&self, worker: WorkerId) -> Option<u64> {
+        let holding = self.holdings.get(&worker)?;
+        Some(holding.holder.as_ref()?.counters().open)
+    }
+
+    /// The cluster stops: nobody is left to take connections over.
+    pub(super) fn immovable(&mut self) {
+        for holder in self
+            .holdings
+            .values()
+            .filter_map(|holding| holding.holder.as_ref())
+        {
+            holder.immovable();
+        }
+    }
+}
+
+fn unknown(why: String) -> Drained {
+    Drained {
+        unknown: Some(why),
+        ..Drained::default()
+    }
+}
