@@ -37,10 +37,22 @@ impl Receipt {
         self.json["workers"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// Requests lost; `None` if it could not be known.
+    /// Requests lost, as far as that is certain; `None` if it could not be known.
     #[must_use]
     pub fn lost(&self) -> Option<u64> {
         self.json["requests_lost"].as_u64()
+    }
+
+    /// Connections of killed workers of which nobody can tell whether an answer was owed.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        self.json["connections_cut"].as_u64().unwrap_or_default()
+    }
+
+    /// Connections that went on with another worker.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.json["connections_moved"].as_u64().unwrap_or_default()
     }
 
     /// Old workers that had not ended.

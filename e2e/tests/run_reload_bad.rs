@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use e2e::http::get;
 use e2e::load::{Background, Length, Plan};
 use e2e::run::wait_until;
-use e2e::{Everup, LIMIT, Receipt, Run, Worker, fixture};
+use e2e::{Everup, LIMIT, Receipt, Run, Worker, binary, fixture};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,11 +66,24 @@ fn nobody_else(run: &Run, workers: &[Worker]) -> Result<()> {
 /// A reload to this build, with the receipt and the workers that there are afterwards, under load without a failure.
 fn reload_to(build: &str, args: &[&str]) -> Result<(Receipt, [Vec<Worker>; 2])> {
     let app = App::new("hello.js")?;
-    let run = everup(&app.path(), args)?.start()?;
+    let control = app.folder.path().join("control");
+    let run = everup(&app.path(), args)?
+        .arg("--control")
+        .arg(&control)
+        .start()?;
     let before = run.ready(2)?;
     let load = load(&run)?;
     app.deploy(build)?;
-    let receipt = run.reload()?;
+    let asked = Everup::program(binary::everup()?)
+        .args(["reload", "--control"])
+        .arg(&control);
+    let told = asked.finish()?;
+    let receipt = run.receipt(1)?;
+    ensure!(
+        told.code() == Some(8) && told.all().contains(receipt.reason()),
+        "{}",
+        told.all()
+    );
     let after = run.ready(2)?;
     nobody_else(&run, &after)?;
     let report = load.finish()?;
