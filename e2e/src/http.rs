@@ -1,6 +1,8 @@
 //! One HTTP request at a time, over TCP or a UNIX socket.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -58,6 +60,28 @@ impl Connection<TcpStream> {
             stream,
             read: Vec::new(),
         })
+    }
+}
+
+/// Asks on a connection that may stay; tells whether it does.
+///
+/// # Errors
+/// When no whole answer comes, or its status is not 200.
+pub fn get_on(connection: &mut Connection<TcpStream>, path: &str) -> Result<bool> {
+    let answer = connection.get(path)?;
+    ensure!(answer.status == 200, "status {}", answer.status);
+    Ok(!answer.header("connection").eq_ignore_ascii_case("close"))
+}
+
+impl Connection<TcpStream> {
+    /// Whether the server has closed it, as far as has come to us.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match rustix::net::recv(&self.stream, &mut [0; 1], flags) {
+            Ok((count, _)) => count == 0,
+            Err(error) => error != Errno::AGAIN,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Harness for end-to-end tests with real processes.
 //!
 //! [`Everup`] builds a command line and starts it, [`Run`] is the running program: its events, its output, its
-//! workers, its end. [`load`] is the load client, [`http`] asks one question at a time, [`process`] looks at
+//! workers, its end. [`load`] is the load client, [`http`] asks one question at a time, [`reload`] asks for reloads, [`process`] looks at
 //! processes from outside. Every wait is for a state and has a limit.
 
 pub mod binary;
@@ -9,9 +9,11 @@ pub mod event;
 pub mod http;
 pub mod load;
 pub mod process;
+pub mod reload;
 pub mod run;
 
 pub use event::{Event, Seen, Worker};
+pub use reload::Receipt;
 pub use run::{Ended, Everup, Run};
 
 use std::io::Write;

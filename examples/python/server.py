@@ -3,6 +3,7 @@
 
     python3 server.py                                       binds PORT (3000) itself
     everup run server.py -i 4 --listen tcp://127.0.0.1:3000 four of these behind one port
+    ... --ready notify                                      and everup knows when each of them is ready
 
 The convention is systemd's: LISTEN_FDS sockets wait for us from descriptor 3 on, LISTEN_PID says that they are
 meant for this very process, LISTEN_FDNAMES names them. Standard library only.
@@ -16,6 +17,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FIRST_FD = 3
+STOP = {signal.SIGTERM, signal.SIGINT}
 
 
 def inherited_sockets():
@@ -40,6 +42,15 @@ def own_socket():
     """A listening socket of our own, for a start without everup."""
     port = int(os.environ.get("PORT") or 3000)
     return socket.create_server(("", port), backlog=511)
+
+
+def notify(text):
+    """Tells whoever started us how we are (sd_notify), if they want to know."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.connect("\0" + path[1:] if path[0] == "@" else path)
+            sender.send(text.encode())
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -79,22 +90,24 @@ def address(listener):
 
 
 def main():
-    # In Python a handler runs between two steps of the main thread, so it only sets a flag that main waits for.
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # These are waited for below. A handler would run between two steps of the main thread: while that sleeps in a lock
+    # and the kernel gives the signal to another thread, never. Before the first thread, which inherits it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
 
     listeners = inherited_sockets() or [("own", own_socket())]
     servers = [Server(listener) for _, listener in listeners]
-    threads = [threading.Thread(target=server.serve_forever) for server in servers]
+    # How often each looks whether it is to end: the shorter, the sooner it ends.
+    threads = [threading.Thread(target=server.serve_forever, args=(0.05,)) for server in servers]
     for thread in threads:
         thread.start()
     for name, listener in listeners:
         print(f"pid {os.getpid()} listening on {address(listener)} ({name})", flush=True)
+    # With `--ready notify` everup sends the old process away only now.
+    notify("READY=1")
 
-    stop.wait()
+    signal.sigwait(STOP)
     print(f"pid {os.getpid()} stopping", flush=True)
-    # No new connections, then wait for the open requests.
+    # No new connections: what is in the socket's queue is for the other processes. Then wait for the open requests.
     for server in servers:
         server.shutdown()
     for server in servers:

@@ -161,6 +161,7 @@ pub struct Health {
     failed: u32,
     well: u32,
     healthy: bool,
+    last: Option<String>,
 }
 
 #[derive(Debug)]
@@ -205,6 +206,7 @@ impl Health {
             failed: 0,
             well: 0,
             healthy: false,
+            last: None,
         }
     }
 
@@ -218,6 +220,12 @@ impl Health {
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failed
+    }
+
+    /// What was wrong with it at the last probe, if something was.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<&str> {
+        self.last.as_deref()
     }
 
     /// Takes what has happened. If more is due, [`next_deadline`](Self::next_deadline) is not later than now.
@@ -294,6 +302,7 @@ impl Health {
 
     fn good(&mut self, checks: Checks) -> Verdict {
         self.failed = 0;
+        self.last = None;
         self.well = self.well.saturating_add(1);
         let news = !self.healthy && self.well >= checks.successes;
         if !news {
@@ -307,6 +316,7 @@ impl Health {
         self.well = 0;
         self.healthy = false;
         self.failed = self.failed.saturating_add(1);
+        self.last = Some(last.clone());
         if checks.failures == 0 || self.failed < checks.failures {
             return Verdict::Nothing;
         }

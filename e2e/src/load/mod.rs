@@ -3,10 +3,14 @@
 //! It shares the machine with what it measures, so it does as little as it can: one epoll instance, sockets that
 //! do not block, the request in the same breath as the connect, no allocation per request.
 
+mod background;
 mod client;
+mod keep_alive;
 mod response;
 
+pub use background::Background;
 pub use client::run;
+pub use keep_alive::{KeepAlive, Tally};
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -124,12 +124,12 @@ impl App {
                     Why::Probes { .. } => Cause::Probe,
                     _ => Cause::Watchdog,
                 };
-                let what = why.to_string();
+                let why = why.to_string();
                 out.push(Action::Notice(Notice::Error {
                     worker: Some(id),
-                    what,
+                    what: why.clone(),
                 }));
-                self.unhealthy(now, id, cause, out);
+                self.unhealthy(now, id, cause, &why, out);
             }
         }
     }

@@ -271,7 +271,9 @@ impl App {
                 }
             }
             Input::Cut { worker } => out.push(Action::Cut { worker }),
-            Input::Unhealthy { worker, cause } => self.unhealthy(now, worker, cause, out),
+            Input::Unhealthy { worker, cause } => {
+                self.unhealthy(now, worker, cause, &cause.to_string(), out);
+            }
             Input::Probed { worker, probe, found } => self.probed(now, worker, probe, found, out),
             Input::Notified { worker, said } => self.notified(now, worker, said, out),
             Input::Measured { worker, bytes } => self.measured(now, worker, bytes),

@@ -7,6 +7,7 @@
 use super::slots::Place;
 use super::{Action, App, Notice, Phase};
 use crate::cause::Cause;
+use crate::health::Health;
 use crate::id::{Slot, WorkerId};
 use crate::reload::Reload;
 use crate::time::Time;
@@ -154,8 +155,15 @@ impl App {
         }
     }
 
-    /// A worker is not to be relied on any more.
-    pub(super) fn unhealthy(&mut self, now: Time, id: WorkerId, cause: Cause, out: &mut Vec<Action>) {
+    /// A worker is not to be relied on any more; `why` says it more exactly than the cause.
+    pub(super) fn unhealthy(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        cause: Cause,
+        why: &str,
+        out: &mut Vec<Action>,
+    ) {
         let Some(worker) = self.workers.get(&id).filter(|_| self.phase == Phase::Running) else {
             return;
         };
@@ -168,7 +176,7 @@ impl App {
         };
         if place.successor == Some(id) {
             if self.reload_has(slot) {
-                return self.fail_reload(now, Some(slot), format!("worker {id}: {cause}"), out);
+                return self.fail_reload(now, Some(slot), format!("worker {id}: {why}"), out);
             }
             if let Some(place) = self.slots.get_mut(slot) {
                 place.successor = None;
@@ -177,7 +185,7 @@ impl App {
             return self.successor_failed(now, slot);
         }
         if self.in_reload(slot, generation) {
-            self.fail_reload(now, Some(slot), format!("worker {id}: {cause}"), out);
+            self.fail_reload(now, Some(slot), format!("worker {id}: {why}"), out);
         }
         if ready && cause != Cause::Stuck && !self.others_serve(id) {
             if let Some(place) = self.slots.get_mut(slot) {
@@ -344,7 +352,7 @@ impl App {
         if let Some(limit) = self.config.stuck_timeout {
             let stuck: Vec<WorkerId> = self.dispatcher.stuck(now, limit).collect();
             for id in stuck {
-                self.unhealthy(now, id, Cause::Stuck, out);
+                self.unhealthy(now, id, Cause::Stuck, &Cause::Stuck.to_string(), out);
             }
         }
     }
@@ -368,7 +376,9 @@ impl App {
         match worker.reason() {
             ExitReason::ListenTimeout => {
                 let limit = worker.ready_limit().unwrap_or_default();
-                format!("worker {} was not ready within {limit:?}", worker.id)
+                let last = worker.health.as_ref().and_then(Health::last_failure);
+                let probe = last.map_or_else(String::new, |last| format!("; its last probe: {last}"));
+                format!("worker {} was not ready within {limit:?}{probe}", worker.id)
             }
             ExitReason::Protocol => format!("worker {} broke the channel's protocol", worker.id),
             _ if worker.ready_since().is_none() => {
