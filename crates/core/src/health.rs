@@ -210,6 +210,16 @@ impl Health {
         }
     }
 
+    /// The same worker is watched in another way from now on: a late answer to a probe of before is not taken for one of
+    /// the new ones'.
+    #[must_use]
+    pub fn after(self, before: Option<&Self>) -> Self {
+        Self {
+            next: before.map_or(self.next, |before| before.next),
+            ..self
+        }
+    }
+
     /// Whether the last word about it was good.
     #[must_use]
     pub fn healthy(&self) -> bool {

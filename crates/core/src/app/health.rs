@@ -53,13 +53,12 @@ impl App {
                 initial_delay: Duration::ZERO,
                 ..checks
             });
-            worker.health = Some(Health::new(
-                now,
-                HealthPlan {
-                    checks,
-                    watchdog: None,
-                },
-            ));
+            let plan = HealthPlan {
+                checks,
+                watchdog: None,
+            };
+            let health = Health::new(now, plan).after(worker.health.as_ref());
+            worker.health = Some(health);
             self.look_at_health(now, id, Fact::Tick, out);
         }
     }
@@ -74,7 +73,9 @@ impl App {
         let watchdog = self.config.watchdog;
         if let Some(worker) = self.workers.get_mut(&id) {
             let watched = checks.is_some() || watchdog.is_some();
-            worker.health = watched.then(|| Health::new(now, HealthPlan { checks, watchdog }));
+            let plan = HealthPlan { checks, watchdog };
+            let before = worker.health.take();
+            worker.health = watched.then(|| Health::new(now, plan).after(before.as_ref()));
         }
     }
 
