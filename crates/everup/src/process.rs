@@ -3,14 +3,20 @@
 //! Nothing here is ever killed by bare pid: a pid read from `/proc` is turned into a pidfd first, and then looked
 //! at again.
 
+mod remains;
+
+pub(crate) use remains::{Remains, Victim};
+
 use crate::sys::pidfd;
 use everup_core::exit::ExitStatus;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// The variable by which a worker's descendants are known, whatever their parent or session is by now.
 pub(crate) const MARK: &str = "EVERUP_WORKER";
@@ -91,22 +97,10 @@ impl Process {
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
         pidfd::send(self.pidfd.as_fd(), signal)
     }
-
-    /// Kills those children of ours that were its descendants: orphans come to us, where we are their reaper. It is
-    /// reaped by now, so its pid means nothing any more.
-    pub(crate) fn kill_orphans(&self, known: &BTreeSet<u32>) {
-        let orphan = |pid: &u32| !known.contains(pid) && marked(*pid, &self.mark);
-        if own_children().iter().any(orphan) {
-            kill_family(&Roots {
-                pids: Vec::new(),
-                marks: vec![&self.mark],
-            });
-        }
-    }
 }
 
-/// SIGKILL to these and all their descendants.
-pub(crate) fn kill_trees(roots: &[&Process]) {
+/// SIGKILL to these and all their descendants. Gives the descendants: they end some time later.
+pub(crate) fn kill_trees(roots: &[&Process]) -> Vec<Victim> {
     let family = Roots {
         pids: roots.iter().map(|root| root.pid).collect(),
         marks: roots.iter().map(|root| root.mark.as_str()).collect(),
@@ -117,13 +111,14 @@ pub(crate) fn kill_trees(roots: &[&Process]) {
     for root in roots {
         root.signal(libc::SIGKILL).ok();
     }
-    family.of(&before).into_iter().for_each(kill);
-    kill_family(&family);
+    let mut victims: Vec<Victim> = family.of(&before).into_iter().filter_map(end).collect();
+    kill_family(&family, &mut victims);
+    victims
 }
 
 /// By parentage, by session and by mark, again and again until no new one is seen, because each look can miss one
 /// that is being forked.
-fn kill_family(roots: &Roots<'_>) {
+fn kill_family(roots: &Roots<'_>, victims: &mut Vec<Victim>) {
     let mut killed = BTreeSet::new();
     for _ in 0..ROUNDS {
         let all = processes();
@@ -135,7 +130,7 @@ fn kill_family(roots: &Roots<'_>) {
         if new.is_empty() {
             return;
         }
-        new.into_iter().for_each(kill);
+        victims.extend(new.into_iter().filter_map(end));
     }
 }
 
@@ -151,7 +146,7 @@ pub(crate) fn kill_children() {
         if left.is_empty() {
             break;
         }
-        left.into_iter().for_each(kill);
+        left.into_iter().for_each(|seen| drop(end(seen)));
     }
     reap_strangers(&BTreeSet::new());
 }
@@ -194,14 +189,22 @@ impl Seen {
     }
 }
 
-fn kill(seen: &Seen) {
-    let Ok(pidfd) = as_pid(seen.pid).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)) else {
-        return;
-    };
+/// SIGKILL, unless it is gone already.
+fn end(seen: &Seen) -> Option<Victim> {
+    let pidfd = pidfd_open(as_pid(seen.pid).ok()?, PidfdFlags::empty()).ok()?;
     // The pid may have changed hands before the pidfd was made; it cannot now.
-    if read_stat(OsStr::new(&seen.pid.to_string())).is_some_and(|now| now.started == seen.started) {
-        pidfd::send(pidfd.as_fd(), libc::SIGKILL).ok();
-    }
+    read_stat(OsStr::new(&seen.pid.to_string())).filter(|now| now.started == seen.started)?;
+    pidfd::send(pidfd.as_fd(), libc::SIGKILL).ok()?;
+    Some(Victim {
+        pid: seen.pid,
+        pidfd: Arc::new(pidfd),
+    })
+}
+
+/// Whether all its threads have ended, and so all that it had open is closed.
+fn ended(victim: &Victim) -> bool {
+    let mut look = [PollFd::new(&victim.pidfd, PollFlags::IN)];
+    poll(&mut look, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Whose descendants are meant.

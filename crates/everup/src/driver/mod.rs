@@ -7,10 +7,12 @@
 //! reported as gone; a connection's descriptor is kept until a worker has said `accepted`.
 //!
 //! - [`act`]: doing the actions.
+//! - [`burial`]: what a worker leaves behind.
 //! - [`process`](crate::process) and [`workers`]: starting workers, their channels, their ends.
 //! - [`report`]: telling the owner.
 
 mod act;
+mod burial;
 mod health;
 mod report;
 mod workers;
@@ -28,6 +30,7 @@ use crate::poller::{Key, Poller, Ready};
 use crate::probe::Prober;
 use crate::process::{self, Process};
 use crate::spec::{Channel as Dialect, Spec};
+use burial::Burial;
 use everup_core::app::{Accepted, Action, App, Config, Input};
 use everup_core::health::ProbeId;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
@@ -74,6 +77,8 @@ pub(crate) struct Driver {
     /// Bound for the operator, passed by `LISTEN_FDS`.
     passed: Vec<BoundSocket>,
     workers: BTreeMap<WorkerId, WorkerIo>,
+    /// Workers that are gone, while something that they started is not.
+    burials: BTreeMap<WorkerId, Burial>,
     overrides: BTreeMap<WorkerId, Fork>,
     /// The variables of each generation that may still be started.
     generations: BTreeMap<u32, Variables>,
@@ -111,6 +116,7 @@ type Variables = Vec<(OsString, OsString)>;
 enum Later {
     Write(WorkerId),
     Reap(WorkerId),
+    Bury(WorkerId),
 }
 
 /// A socket that workers asked for.
@@ -222,6 +228,7 @@ impl Driver {
             relay,
             passed,
             workers: BTreeMap::new(),
+            burials: BTreeMap::new(),
             overrides: BTreeMap::new(),
             listeners: BTreeMap::new(),
             descriptors: Descriptors::default(),
@@ -297,6 +304,7 @@ impl Driver {
             match what {
                 Later::Write(worker) => self.talkative.push(worker),
                 Later::Reap(worker) => self.exited(worker),
+                Later::Bury(worker) => self.look_at_burial(worker),
             }
         }
     }
@@ -319,8 +327,14 @@ impl Driver {
             .filter_map(|worker| self.workers.get(worker))
             .map(|io| &io.process)
             .collect();
-        if !processes.is_empty() {
-            process::kill_trees(&processes);
+        if processes.is_empty() {
+            return;
+        }
+        let victims = process::kill_trees(&processes);
+        for worker in doomed {
+            if let Some(io) = self.workers.get_mut(&worker) {
+                io.victims.extend(victims.iter().cloned());
+            }
         }
     }
 
