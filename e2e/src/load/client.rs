@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often requests are looked at for their timeout.
@@ -23,8 +24,13 @@ const SWEEP: Duration = Duration::from_millis(50);
 /// # Errors
 /// When the system refuses what the client itself needs; what becomes of requests is in the report.
 pub fn run(plan: &Plan) -> Result<Report> {
+    run_while(plan, &AtomicBool::new(true))
+}
+
+/// The same, but no request is begun any more once `goes_on` is false.
+pub(super) fn run_while(plan: &Plan, goes_on: &AtomicBool) -> Result<Report> {
     let cpu = thread_cpu();
-    let mut client = Client::new(plan)?;
+    let mut client = Client::new(plan, goes_on)?;
     client.work()?;
     let mut report = client.report;
     report.elapsed = now() - client.start;
@@ -36,6 +42,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
 #[derive(Debug)]
 struct Client<'a> {
     plan: &'a Plan,
+    goes_on: &'a AtomicBool,
     request: Vec<u8>,
     epoll: OwnedFd,
     slots: Vec<Option<Request>>,
@@ -65,7 +72,7 @@ enum Next {
 }
 
 impl<'a> Client<'a> {
-    fn new(plan: &'a Plan) -> Result<Self> {
+    fn new(plan: &'a Plan, goes_on: &'a AtomicBool) -> Result<Self> {
         ensure!(!plan.targets.is_empty(), "no target");
         let connection = if plan.keep_alive {
             ""
@@ -74,6 +81,7 @@ impl<'a> Client<'a> {
         };
         Ok(Self {
             plan,
+            goes_on,
             request: format!(
                 "GET {} HTTP/1.1\r\nHost: localhost\r\n{connection}\r\n",
                 plan.path
@@ -129,6 +137,9 @@ impl<'a> Client<'a> {
     }
 
     fn enough(&self, time: Duration) -> bool {
+        if !self.goes_on.load(Ordering::Relaxed) {
+            return true;
+        }
         match self.plan.length {
             Length::Requests(requests) => self.report.sent >= requests,
             Length::For(length) => time - self.start >= length,

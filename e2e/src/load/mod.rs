@@ -3,9 +3,11 @@
 //! It shares the machine with what it measures, so it does as little as it can: one epoll instance, sockets that
 //! do not block, the request in the same breath as the connect, no allocation per request.
 
+mod background;
 mod client;
 mod response;
 
+pub use background::Background;
 pub use client::run;
 
 use serde_json::{Value, json};
