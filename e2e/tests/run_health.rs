@@ -334,9 +334,7 @@ fn a_sick_worker_is_replaced_and_no_other() -> Result<()> {
 fn everybody_sick_at_once_keeps_the_capacity() -> Result<()> {
     for workers in ["1", "3"] {
         let sick = Sick::new()?;
-        let run = sick
-            .app("supervised.js", &["-i", workers, "--health", health])?
-            .start()?;
+        let run = sick.app("supervised.js", "http=/ok", &["-i", workers])?.start()?;
         let count: usize = workers.parse()?;
         let before = run.ready(count)?;
         let load = load(run.address()?, 60.0);

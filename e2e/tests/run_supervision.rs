@@ -656,3 +656,64 @@ fn scaling_by_signals_loses_nothing() -> Result<()> {
     ensure!(run.stop()?.code() == Some(0));
     Ok(())
 }
+
+// --- Out of memory ---------------------------------------------------------------------------------------------------
+
+/// A control group (version 1) with so much memory, for one test.
+struct Group(std::path::PathBuf);
+
+impl Group {
+    fn new(limit: &str) -> Result<Self> {
+        let path = Path::new("/sys/fs/cgroup/memory").join(format!("everup-e2e-{}", std::process::id()));
+        fs::create_dir(&path)?;
+        let group = Self(path);
+        fs::write(group.0.join("memory.limit_in_bytes"), limit)?;
+        ensure!(fs::read_to_string(group.0.join("memory.oom_control"))?.contains("oom_kill "));
+        Ok(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let removed = wait_until("the group is empty", LIMIT, || {
+            fs::remove_dir(&self.0).map_err(|error| error.to_string())
+        });
+        if let Err(error) = removed {
+            e2e::say(&format!("{}: {error:#}", self.0.display()));
+        }
+    }
+}
+
+#[test]
+fn a_kill_for_want_of_memory_is_named() -> Result<()> {
+    let group = match Group::new("200M") {
+        Ok(group) => group,
+        Err(error) => {
+            e2e::say(&format!(
+                "skipped: no memory control group (version 1) may be made here: {error:#}"
+            ));
+            return Ok(());
+        }
+    };
+    let enter = r#"echo $$ > "$0" && exec "$@""#;
+    let run = Everup::program("sh")
+        .args(["-c", enter])
+        .args([group.0.join("cgroup.procs"), e2e::binary::everup()?])
+        .args(["run", "--events", "json", "--restart", "never", "-i", "2"])
+        .arg(fixture("supervised.js"))
+        .envs(&[("LEAK", "150"), ("LEAK_SLOT", "0")])
+        .start()?;
+    let exit = run.event("exit", 1)?;
+    ensure!(
+        exit.text("signal") == "SIGKILL" && exit.json["oom"] == true,
+        "{}",
+        exit.json
+    );
+    // One that somebody kills is not.
+    let other = run.ready(1)?[0].clone();
+    process::signal(other.pid, Signal::KILL)?;
+    let exit = exit_of(&run, other.id)?;
+    ensure!(exit.json.get("oom").is_none(), "{}", exit.json);
+    drop(run);
+    Ok(())
+}
