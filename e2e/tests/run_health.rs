@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::http::get;
 use e2e::load::{Background, Plan};
 use e2e::run::wait_until;
-use e2e::{Event, Everup, LIMIT, Run, Worker, fixture, process};
+use e2e::{Event, Everup, LIMIT, Run, Seen, Worker, fixture, process};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
@@ -175,19 +175,24 @@ fn a_program_may_ask_for_more_time_to_start() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let go = folder.path().join("go");
     let wait = format!("await:{}", go.display());
-    let limit = ["--listen-timeout", "1s", "--max-restarts", "1"];
+    let limit = |time| ["--listen-timeout", time, "--max-restarts", "1"];
     let run = notifying(
-        &limit,
+        &limit("2500ms"),
         &["say:EXTEND_TIMEOUT_USEC=15000000", &wait, "say:READY=1"],
     )?
     .start()?;
     run.event("fork", 1)?;
     // wait: longer than it has without asking
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(3000));
     fs::write(&go, "")?;
     run.ready(1)?;
+    let no_effect = |seen: &Seen| {
+        seen.named("notice")
+            .any(|it| it.text("message").contains("no effect"))
+    };
+    ensure!(!no_effect(&run.seen()), "it says that the limit has no effect");
     ensure!(run.stop()?.code() == Some(0));
-    let ended = notifying(&limit, &["await:/nowhere"])?.finish()?;
+    let ended = notifying(&limit("300ms"), &["await:/nowhere"])?.finish()?;
     ensure!(ended.code() == Some(5), "{}", ended.all());
     let exit = ended
         .events

@@ -68,7 +68,7 @@ impl Plan {
         let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
         let mut notices = program.notices.clone();
-        let limited = args.listen_timeout.is_some();
+        let limited = args.listen_timeout.is_some() && !health.has_sign();
         notices.extend(doubts(
             &program,
             values.workers,
