@@ -157,8 +157,8 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let end = std::time::Instant::now() + Duration::from_secs(10);
-        while children(shell.id()).is_empty() && std::time::Instant::now() < end {
+        let end = Instant::now() + Duration::from_secs(10);
+        while children(shell.id()).is_empty() && Instant::now() < end {
             std::thread::yield_now();
         }
         let sleeper = children(shell.id())[0];

@@ -20,7 +20,7 @@ mod workers;
 pub(crate) use report::{Reporter, reporter};
 
 use crate::bind::{self, BoundSocket};
-use crate::cluster::{Command, Fork, Reload};
+use crate::cluster::{Command, Commander, Fork, Reload};
 use crate::confine::Confiner;
 use crate::event::Outcome;
 use crate::meter::Meter;
@@ -149,6 +149,12 @@ impl Descriptors {
     }
 }
 
+fn meter(limit: u64, commander: Commander) -> io::Result<Meter> {
+    Meter::start(limit, move |worker, bytes| {
+        commander.send(Command::Measured(worker, bytes));
+    })
+}
+
 impl Driver {
     /// # Errors
     /// When the system refuses epoll or the like.
@@ -199,12 +205,7 @@ impl Driver {
             ..config
         };
         let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-        let meter = spec.memory_limit.map(|limit| {
-            let commander = reporter.commander();
-            Meter::start(limit, move |worker, bytes| {
-                commander.send(Command::Measured(worker, bytes));
-            })
-        });
+        let meter = spec.memory_limit.map(|limit| meter(limit, reporter.commander()));
         let env = std::mem::take(&mut spec.env);
         Ok(Self {
             spec,
