@@ -113,9 +113,7 @@ fn nobody_is_served_before_the_message_ready() -> Result<()> {
 }
 
 fn notifying(args: &[&str], steps: &[&str]) -> Result<Everup> {
-    let run = Everup::run()?
-        .args(["--ready", "notify", "--kill-timeout", "2s"])
-        .args(args);
+    let run = Everup::run()?.args(["--ready", "notify"]).args(args);
     Ok(run.arg(fixture("notify.py")).arg("--").args(steps))
 }
 
@@ -223,6 +221,23 @@ fn a_program_that_stops_by_itself_is_followed_by_another() -> Result<()> {
     run.event("ready", 2)?;
     ensure!(run.stop()?.code() == Some(0));
     Ok(())
+}
+
+#[test]
+fn a_program_that_says_so_and_does_not_stop_is_killed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let stop = folder.path().join("stop");
+    let stopping = format!("await:{}", stop.display());
+    let limits = ["--drain-timeout", "200ms", "--kill-timeout", "200ms"];
+    let run = notifying(&limits, &["say:READY=1", &stopping, "say:STOPPING=1"])?.start()?;
+    let worker = run.ready(1)?[0].clone();
+    fs::write(&stop, "")?;
+    let exit = exit_of(&run, worker.id)?;
+    fs::remove_file(&stop)?;
+    ensure!(exit.text("signal") == "SIGKILL", "{}", exit.json);
+    ensure!(exit.text("reason") == "kill_timeout", "{}", exit.json);
+    run.event("ready", 2)?;
+    run.stop().map(drop)
 }
 
 #[test]
