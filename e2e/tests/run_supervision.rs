@@ -243,10 +243,8 @@ fn a_stopped_worker_is_replaced_and_others_serve_its_queue() -> Result<()> {
     ensure!(replacing.worker() == Some(workers[0].id), "{}", replacing.json);
     ensure!(replacing.text("cause") == "stuck", "{}", replacing.json);
     let detected = replacing.at - stopped;
-    ensure!(
-        detected >= Duration::from_millis(900) && detected < Duration::from_secs(4),
-        "{detected:?}"
-    );
+    // No least time: what the worker had not answered when it was stopped may have been older.
+    ensure!(detected < Duration::from_secs(4), "{detected:?}");
     let exit = exit_of(&run, workers[0].id)?;
     ensure!(
         exit.text("signal") == "SIGKILL" && exit.text("reason") == "stuck",
