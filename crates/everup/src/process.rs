@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The variable by which a worker's descendants are known, whatever their parent or session is by now.
 pub(crate) const MARK: &str = "EVERUP_WORKER";
@@ -134,19 +135,23 @@ fn kill_family(roots: &Roots<'_>, victims: &mut Vec<Victim>) {
     }
 }
 
-/// SIGKILL to every child of this process that is left, and to its descendants.
+/// SIGKILL to every child of this process that is left, and to its descendants, which come to us when their parents
+/// end. Waits for their ends, but not for ever: only for the end of everything.
 pub(crate) fn kill_children() {
-    for _ in 0..ROUNDS {
+    let limit = Instant::now() + LAST_WAIT;
+    loop {
         let own = own_children();
         let all = processes();
         let left: Vec<&Seen> = all
             .iter()
             .filter(|seen| own.contains(&seen.pid) && !seen.zombie())
             .collect();
-        if left.is_empty() {
+        if left.is_empty() || Instant::now() >= limit {
             break;
         }
-        left.into_iter().for_each(|seen| drop(end(seen)));
+        for victim in left.into_iter().filter_map(end) {
+            ends_within(&victim, LAST_LOOK);
+        }
     }
     reap_strangers(&BTreeSet::new());
 }
@@ -172,6 +177,9 @@ pub(crate) fn reap_strangers_but(known: impl FnOnce() -> Option<BTreeSet<u32>>) 
 
 /// How often a tree is looked at before it is given up on.
 const ROUNDS: usize = 20;
+/// How long the last children are waited for, in all and each.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// A process as `/proc` shows it.
 struct Seen {
@@ -181,6 +189,9 @@ struct Seen {
     state: u8,
     /// In clock ticks since boot: with the pid, a name that is not used twice.
     started: u64,
+    /// Whether it has no memory any more: it is ending, has no environment by which it could be known, and may still
+    /// have open sockets, and children that have not come to us yet.
+    empty: bool,
 }
 
 impl Seen {
@@ -203,8 +214,13 @@ fn end(seen: &Seen) -> Option<Victim> {
 
 /// Whether all its threads have ended, and so all that it had open is closed.
 fn ended(victim: &Victim) -> bool {
+    ends_within(victim, Duration::ZERO)
+}
+
+fn ends_within(victim: &Victim, limit: Duration) -> bool {
+    let limit = Timespec::try_from(limit).unwrap_or_default();
     let mut look = [PollFd::new(&victim.pidfd, PollFlags::IN)];
-    poll(&mut look, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    poll(&mut look, Some(&limit)).is_ok_and(|ready| ready > 0)
 }
 
 /// Whose descendants are meant.
@@ -275,6 +291,11 @@ pub(crate) fn marked(pid: u32, mark: &str) -> bool {
         .any(|variable| variable == entry.as_bytes())
 }
 
+/// Whether a process is ending: not gone, and without memory.
+fn ending(pid: u32) -> bool {
+    read_stat(OsStr::new(&pid.to_string())).is_some_and(|seen| seen.empty && !seen.zombie())
+}
+
 fn own_children() -> Vec<u32> {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
         return Vec::new();
@@ -302,7 +323,7 @@ fn processes() -> Vec<Seen> {
 }
 
 /// `man 5 proc_pid_stat`: `pid (comm) state ppid pgrp session …`, where comm may hold anything; the 22nd field is the
-/// start time.
+/// start time, the 23rd the size.
 fn read_stat(pid: &OsStr) -> Option<Seen> {
     let pid: u32 = std::str::from_utf8(pid.as_bytes()).ok()?.parse().ok()?;
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
@@ -315,6 +336,7 @@ fn read_stat(pid: &OsStr) -> Option<Seen> {
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
+        empty: *fields.get(20)? == "0",
     })
 }
 

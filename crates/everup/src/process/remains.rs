@@ -6,7 +6,7 @@
 //!
 //! Must not know: what a worker is, how long somebody is willing to wait.
 
-use super::{Process, Roots, Seen, end, ended, marked, own_children, processes};
+use super::{Process, Roots, Seen, end, ended, ending, marked, own_children, processes};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -37,8 +37,9 @@ impl Remains {
     /// where we are their reaper. True once nobody is left.
     pub(crate) fn gone(&mut self, known: &BTreeSet<u32>) -> bool {
         self.dying.retain(|victim| !ended(victim));
-        let orphan = |pid: &u32| !known.contains(pid) && marked(*pid, &self.mark);
-        if own_children().iter().any(orphan) {
+        let mut strangers = own_children();
+        strangers.retain(|pid| !known.contains(pid));
+        if strangers.iter().any(|pid| marked(*pid, &self.mark)) {
             let family = Roots {
                 pids: Vec::new(),
                 marks: vec![&self.mark],
@@ -48,7 +49,8 @@ impl Remains {
             let found: Vec<&Seen> = family.of(&all).into_iter().filter(new).collect();
             self.dying.extend(found.into_iter().filter_map(end));
         }
-        self.dying.is_empty()
+        // One that is ending may be of this family, and have children that come to us when it has ended.
+        self.dying.is_empty() && !strangers.into_iter().any(ending)
     }
 
     /// Who is left.
