@@ -79,6 +79,13 @@ impl Everup {
         self
     }
 
+    /// Sets several variables.
+    #[must_use]
+    pub fn envs(mut self, variables: &[(&str, &str)]) -> Self {
+        self.command.envs(variables.iter().copied());
+        self
+    }
+
     /// Sets the working directory.
     #[must_use]
     pub fn cwd(mut self, folder: impl AsRef<Path>) -> Self {

@@ -75,7 +75,7 @@ impl Plan {
         let own: Vec<PathBuf> = files.into_iter().flatten().cloned().collect();
         let control = control(args.control)?;
         let mut notices = program.notices.clone();
-        let limited = args.listen_timeout.is_some();
+        let limited = args.listen_timeout.is_some() && !health.has_sign();
         notices.extend(doubts(
             &program,
             values.workers,

@@ -421,6 +421,16 @@ impl Worker {
         }
     }
 
+    /// It says that it is about to end. After `limit` it is killed, unless it asks for more time.
+    pub fn stops_itself(&mut self, now: Time, limit: Duration) {
+        self.leaves();
+        self.ladder.get_or_insert(Ladder {
+            signal_at: None,
+            kill_at: now + limit,
+            grace: Duration::ZERO,
+        });
+    }
+
     /// The first rung of the stop ladder.
     pub fn stop(&mut self, now: Time, ask: Ask, kill_timeout: Duration, out: &mut Vec<Step>) {
         if self.retired && self.ladder.is_some() || self.exit.is_some() {

@@ -8,7 +8,7 @@ use everup_core::id::WorkerId;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two measurements.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -46,9 +46,10 @@ impl Meter {
 
 fn run(limit: u64, orders: &Receiver<Order>, tell: impl Fn(WorkerId, u64)) {
     let mut watched: BTreeMap<WorkerId, u32> = BTreeMap::new();
-    let mut wait = INTERVAL;
+    let mut next = Instant::now() + INTERVAL;
     loop {
-        match orders.recv_timeout(wait) {
+        // Until that time, however many workers come and go meanwhile.
+        match orders.recv_timeout(next.saturating_duration_since(Instant::now())) {
             Ok((worker, Some(pid))) => {
                 watched.insert(worker, pid);
                 continue;
@@ -60,7 +61,7 @@ fn run(limit: u64, orders: &Receiver<Order>, tell: impl Fn(WorkerId, u64)) {
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        wait = INTERVAL;
+        let mut wait = INTERVAL;
         for (&worker, &pid) in &watched {
             let Some(bytes) = tree(pid) else { continue };
             if bytes > limit / 4 * 3 {
@@ -68,6 +69,7 @@ fn run(limit: u64, orders: &Receiver<Order>, tell: impl Fn(WorkerId, u64)) {
             }
             tell(worker, bytes);
         }
+        next = Instant::now() + wait;
     }
 }
 
@@ -130,6 +132,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn workers_that_come_and_go_do_not_keep_it_from_measuring() {
+        let (told, heard) = channel();
+        let meter = Meter::start(u64::MAX, move |worker, _| {
+            told.send(worker).ok();
+        })
+        .unwrap();
+        meter.watch(WorkerId(1), std::process::id());
+        let end = Instant::now() + Duration::from_secs(20);
+        while heard.recv_timeout(Duration::from_millis(50)).is_err() {
+            meter.watch(WorkerId(2), u32::MAX);
+            meter.forget(WorkerId(2));
+            assert!(Instant::now() < end, "nothing is measured");
+        }
+    }
+
+    #[test]
     fn this_process_uses_something_and_a_child_adds_to_it() {
         let own = tree(std::process::id()).unwrap();
         assert!((1 << 20..1 << 34).contains(&own), "{own}");
@@ -139,8 +157,8 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let end = std::time::Instant::now() + Duration::from_secs(10);
-        while children(shell.id()).is_empty() && std::time::Instant::now() < end {
+        let end = Instant::now() + Duration::from_secs(10);
+        while children(shell.id()).is_empty() && Instant::now() < end {
             std::thread::yield_now();
         }
         let sleeper = children(shell.id())[0];

@@ -3,14 +3,21 @@
 //! Nothing here is ever killed by bare pid: a pid read from `/proc` is turned into a pidfd first, and then looked
 //! at again.
 
+mod remains;
+
+pub(crate) use remains::{Remains, Victim};
+
 use crate::sys::pidfd;
 use everup_core::exit::ExitStatus;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The variable by which a worker's descendants are known, whatever their parent or session is by now.
 pub(crate) const MARK: &str = "EVERUP_WORKER";
@@ -91,22 +98,10 @@ impl Process {
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
         pidfd::send(self.pidfd.as_fd(), signal)
     }
-
-    /// Kills those children of ours that were its descendants: orphans come to us, where we are their reaper. It is
-    /// reaped by now, so its pid means nothing any more.
-    pub(crate) fn kill_orphans(&self, known: &BTreeSet<u32>) {
-        let orphan = |pid: &u32| !known.contains(pid) && marked(*pid, &self.mark);
-        if own_children().iter().any(orphan) {
-            kill_family(&Roots {
-                pids: Vec::new(),
-                marks: vec![&self.mark],
-            });
-        }
-    }
 }
 
-/// SIGKILL to these and all their descendants.
-pub(crate) fn kill_trees(roots: &[&Process]) {
+/// SIGKILL to these and all their descendants. Gives the descendants: they end some time later.
+pub(crate) fn kill_trees(roots: &[&Process]) -> Vec<Victim> {
     let family = Roots {
         pids: roots.iter().map(|root| root.pid).collect(),
         marks: roots.iter().map(|root| root.mark.as_str()).collect(),
@@ -117,13 +112,14 @@ pub(crate) fn kill_trees(roots: &[&Process]) {
     for root in roots {
         root.signal(libc::SIGKILL).ok();
     }
-    family.of(&before).into_iter().for_each(kill);
-    kill_family(&family);
+    let mut victims: Vec<Victim> = family.of(&before).into_iter().filter_map(end).collect();
+    kill_family(&family, &mut victims);
+    victims
 }
 
 /// By parentage, by session and by mark, again and again until no new one is seen, because each look can miss one
 /// that is being forked.
-fn kill_family(roots: &Roots<'_>) {
+fn kill_family(roots: &Roots<'_>, victims: &mut Vec<Victim>) {
     let mut killed = BTreeSet::new();
     for _ in 0..ROUNDS {
         let all = processes();
@@ -135,23 +131,27 @@ fn kill_family(roots: &Roots<'_>) {
         if new.is_empty() {
             return;
         }
-        new.into_iter().for_each(kill);
+        victims.extend(new.into_iter().filter_map(end));
     }
 }
 
-/// SIGKILL to every child of this process that is left, and to its descendants.
+/// SIGKILL to every child of this process that is left, and to its descendants, which come to us when their parents
+/// end. Waits for their ends, but not for ever: only for the end of everything.
 pub(crate) fn kill_children() {
-    for _ in 0..ROUNDS {
+    let limit = Instant::now() + LAST_WAIT;
+    loop {
         let own = own_children();
         let all = processes();
         let left: Vec<&Seen> = all
             .iter()
             .filter(|seen| own.contains(&seen.pid) && !seen.zombie())
             .collect();
-        if left.is_empty() {
+        if left.is_empty() || Instant::now() >= limit {
             break;
         }
-        left.into_iter().for_each(kill);
+        for victim in left.into_iter().filter_map(end) {
+            ends_within(&victim, LAST_LOOK);
+        }
     }
     reap_strangers(&BTreeSet::new());
 }
@@ -177,6 +177,9 @@ pub(crate) fn reap_strangers_but(known: impl FnOnce() -> Option<BTreeSet<u32>>) 
 
 /// How often a tree is looked at before it is given up on.
 const ROUNDS: usize = 20;
+/// How long the last children are waited for, in all and each.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// A process as `/proc` shows it.
 struct Seen {
@@ -186,6 +189,9 @@ struct Seen {
     state: u8,
     /// In clock ticks since boot: with the pid, a name that is not used twice.
     started: u64,
+    /// Whether it has no memory any more: it is ending, has no environment by which it could be known, and may still
+    /// have open sockets, and children that have not come to us yet.
+    empty: bool,
 }
 
 impl Seen {
@@ -194,14 +200,27 @@ impl Seen {
     }
 }
 
-fn kill(seen: &Seen) {
-    let Ok(pidfd) = as_pid(seen.pid).and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?)) else {
-        return;
-    };
+/// SIGKILL, unless it is gone already.
+fn end(seen: &Seen) -> Option<Victim> {
+    let pidfd = pidfd_open(as_pid(seen.pid).ok()?, PidfdFlags::empty()).ok()?;
     // The pid may have changed hands before the pidfd was made; it cannot now.
-    if read_stat(OsStr::new(&seen.pid.to_string())).is_some_and(|now| now.started == seen.started) {
-        pidfd::send(pidfd.as_fd(), libc::SIGKILL).ok();
-    }
+    read_stat(OsStr::new(&seen.pid.to_string())).filter(|now| now.started == seen.started)?;
+    pidfd::send(pidfd.as_fd(), libc::SIGKILL).ok()?;
+    Some(Victim {
+        pid: seen.pid,
+        pidfd: Arc::new(pidfd),
+    })
+}
+
+/// Whether all its threads have ended, and so all that it had open is closed.
+fn ended(victim: &Victim) -> bool {
+    ends_within(victim, Duration::ZERO)
+}
+
+fn ends_within(victim: &Victim, limit: Duration) -> bool {
+    let limit = Timespec::try_from(limit).unwrap_or_default();
+    let mut look = [PollFd::new(&victim.pidfd, PollFlags::IN)];
+    poll(&mut look, Some(&limit)).is_ok_and(|ready| ready > 0)
 }
 
 /// Whose descendants are meant.
@@ -272,6 +291,11 @@ pub(crate) fn marked(pid: u32, mark: &str) -> bool {
         .any(|variable| variable == entry.as_bytes())
 }
 
+/// Whether a process is ending: not gone, and without memory.
+fn ending(pid: u32) -> bool {
+    read_stat(OsStr::new(&pid.to_string())).is_some_and(|seen| seen.empty && !seen.zombie())
+}
+
 fn own_children() -> Vec<u32> {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
         return Vec::new();
@@ -299,7 +323,7 @@ fn processes() -> Vec<Seen> {
 }
 
 /// `man 5 proc_pid_stat`: `pid (comm) state ppid pgrp session …`, where comm may hold anything; the 22nd field is the
-/// start time.
+/// start time, the 23rd the size.
 fn read_stat(pid: &OsStr) -> Option<Seen> {
     let pid: u32 = std::str::from_utf8(pid.as_bytes()).ok()?.parse().ok()?;
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
@@ -312,6 +336,7 @@ fn read_stat(pid: &OsStr) -> Option<Seen> {
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
+        empty: *fields.get(20)? == "0",
     })
 }
 

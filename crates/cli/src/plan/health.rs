@@ -83,6 +83,11 @@ impl Health {
         })
     }
 
+    /// Whether a sign of readiness was asked for.
+    pub(super) fn has_sign(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     pub(super) fn apply(self, spec: &mut Spec) {
         spec.ready = self.ready;
         spec.health = self.health;

@@ -161,7 +161,10 @@ impl App {
         }
         if said.stopping && self.phase == Phase::Running {
             self.out_of_rotation(now, id, out);
-            self.with_worker(now, id, out, |worker, _: &mut Vec<Step>| worker.leaves());
+            let limit = self.config.drain_timeout + self.config.kill_timeout;
+            self.with_worker(now, id, out, |worker, _: &mut Vec<Step>| {
+                worker.stops_itself(now, limit);
+            });
         }
     }
 

@@ -85,6 +85,8 @@ impl App {
         known.channel_closed(now, restarts.then_some(self.config.kill_timeout));
         out.push(Action::Notice(Notice::Disconnect { worker }));
         self.out_of_rotation(now, worker, out);
+        // Before what it had not taken is given to others: a spare is one of them. Its end may be told a little later.
+        self.rebalance(now, out);
         self.dispatcher.silent(now, worker, &mut self.placements);
         self.place(out);
     }

@@ -255,6 +255,9 @@ impl App {
             worker.memory_limit = limit;
         }
         self.watch_from_now(now, id);
+        if self.slots.get(slot).and_then(|place| place.worker) == Some(id) {
+            self.change_places(id);
+        }
         self.enter_rotation(now, id, out);
         let Some(place) = self.slots.get(slot) else {
             return;

@@ -4,7 +4,7 @@ use super::{Action, App, Notice, Phase};
 use crate::cause::Cause;
 use crate::id::{Slot, WorkerId};
 use crate::time::Time;
-use crate::worker::State;
+use crate::worker::{State, Worker};
 
 impl App {
     /// New slots are filled at once; the highest ones go, and their workers drain. The sockets stay, also at zero:
@@ -54,20 +54,29 @@ impl App {
         if self.config.spares == 0 || self.phase != Phase::Running {
             return;
         }
-        let online = |app: &Self, standby: bool| -> Vec<WorkerId> {
-            app.slots
-                .holders()
-                .filter(|id| {
-                    app.workers
-                        .get(id)
-                        .is_some_and(|w| w.state() == State::Online && w.standby == standby)
-                })
-                .collect()
-        };
-        let missing = (self.target as usize).saturating_sub(online(self, false).len());
-        for id in online(self, true).into_iter().take(missing) {
+        let missing = (self.target as usize).saturating_sub(self.online(false).len());
+        for id in self.online(true).into_iter().take(missing) {
             self.promote(now, id, out);
         }
+    }
+
+    /// A worker is ready. If a spare was ready before it and has taken its part, it stands by instead.
+    pub(super) fn change_places(&mut self, id: WorkerId) {
+        let mut others = self.online(false);
+        others.retain(|other| *other != id);
+        let enough = others.len() >= self.target as usize;
+        if let Some(worker) = self.workers.get_mut(&id).filter(|_| self.config.spares > 0) {
+            worker.standby |= enough;
+        }
+    }
+
+    /// Holders that are ready: those that stand by, or the others.
+    fn online(&self, standby: bool) -> Vec<WorkerId> {
+        let meant = |worker: &Worker| worker.state() == State::Online && worker.standby == standby;
+        let holders = self.slots.holders();
+        holders
+            .filter(|id| self.workers.get(id).is_some_and(meant))
+            .collect()
     }
 
     pub(super) fn promote(&mut self, now: Time, id: WorkerId, out: &mut Vec<Action>) {

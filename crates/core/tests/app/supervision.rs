@@ -151,6 +151,23 @@ fn a_spare_takes_a_dead_workers_place_at_once() {
 }
 
 #[test]
+fn a_spare_that_is_ready_first_changes_places() {
+    let mut sim = Sim::new(Config {
+        spares: 1,
+        ..config(1)
+    });
+    let roles = |sim: &Sim| -> Vec<Role> { sim.app.status(sim.now).workers.iter().map(|w| w.role).collect() };
+    sim.boot(WorkerId(2));
+    assert_eq!(roles(&sim)[1], Role::Active);
+    sim.boot(ONE);
+    assert_eq!(roles(&sim), [Role::Spare, Role::Active]);
+    sim.connect(4);
+    assert!(sim.alive[&ONE].in_flight.is_empty(), "a spare gets nothing");
+    sim.die(WorkerId(2), CRASH);
+    assert_eq!(roles(&sim)[0], Role::Active);
+}
+
+#[test]
 fn too_much_memory_is_replaced_make_before_break_one_at_a_time() {
     let mut sim = Sim::new(Config {
         memory_limit: Some(100 << 20),

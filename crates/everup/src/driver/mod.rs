@@ -7,10 +7,12 @@
 //! reported as gone; a connection's descriptor is kept until a worker has said `accepted`.
 //!
 //! - [`act`]: doing the actions.
+//! - [`burial`]: what a worker leaves behind.
 //! - [`process`](crate::process) and [`workers`]: starting workers, their channels, their ends.
 //! - [`report`]: telling the owner.
 
 mod act;
+mod burial;
 mod drain;
 mod health;
 mod report;
@@ -19,7 +21,7 @@ mod workers;
 pub(crate) use report::{Reporter, reporter};
 
 use crate::bind::{self, BoundSocket};
-use crate::cluster::{Command, Fork, Reload};
+use crate::cluster::{Command, Commander, Fork, Reload};
 use crate::confine::Confiner;
 use crate::event::Outcome;
 use crate::meter::Meter;
@@ -29,6 +31,7 @@ use crate::poller::{Key, Poller, Ready};
 use crate::probe::Prober;
 use crate::process::{self, Process};
 use crate::spec::{Channel as Dialect, Spec};
+use burial::Burial;
 use drain::Holding;
 use everup_core::app::{Accepted, Action, App, Config, Input};
 use everup_core::health::ProbeId;
@@ -76,6 +79,8 @@ pub(crate) struct Driver {
     /// Bound for the operator, passed by `LISTEN_FDS`.
     passed: Vec<BoundSocket>,
     workers: BTreeMap<WorkerId, WorkerIo>,
+    /// Workers that are gone, while something that they started is not.
+    burials: BTreeMap<WorkerId, Burial>,
     overrides: BTreeMap<WorkerId, Fork>,
     /// The variables of each generation that may still be started.
     generations: BTreeMap<u32, Variables>,
@@ -144,6 +149,7 @@ enum Later {
     Reap(WorkerId),
     /// The worker may have answered its hand-overs, and its connections can be copied.
     Hold(WorkerId),
+    Bury(WorkerId),
 }
 
 /// A socket that workers asked for.
@@ -178,6 +184,12 @@ impl Descriptors {
     }
 }
 
+fn meter(limit: u64, commander: Commander) -> io::Result<Meter> {
+    Meter::start(limit, move |worker, bytes| {
+        commander.send(Command::Measured(worker, bytes));
+    })
+}
+
 impl Driver {
     /// # Errors
     /// When the system refuses epoll or the like.
@@ -203,12 +215,7 @@ impl Driver {
         }
         let config = config(&spec);
         let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-        let meter = spec.memory_limit.map(|limit| {
-            let commander = reporter.commander();
-            Meter::start(limit, move |worker, bytes| {
-                commander.send(Command::Measured(worker, bytes));
-            })
-        });
+        let meter = spec.memory_limit.map(|limit| meter(limit, reporter.commander()));
         let env = std::mem::take(&mut spec.env);
         Ok(Self {
             spec,
@@ -233,6 +240,7 @@ impl Driver {
             relay,
             passed,
             workers: BTreeMap::new(),
+            burials: BTreeMap::new(),
             overrides: BTreeMap::new(),
             listeners: BTreeMap::new(),
             descriptors: Descriptors::default(),
@@ -309,6 +317,7 @@ impl Driver {
                 Later::Write(worker) => self.talkative.push(worker),
                 Later::Reap(worker) => self.exited(worker),
                 Later::Hold(worker) => self.take_copies(worker),
+                Later::Bury(worker) => self.look_at_burial(worker),
             }
         }
     }
@@ -331,8 +340,14 @@ impl Driver {
             .filter_map(|worker| self.workers.get(worker))
             .map(|io| &io.process)
             .collect();
-        if !processes.is_empty() {
-            process::kill_trees(&processes);
+        if processes.is_empty() {
+            return;
+        }
+        let victims = process::kill_trees(&processes);
+        for worker in doomed {
+            if let Some(io) = self.workers.get_mut(&worker) {
+                io.victims.extend(victims.iter().cloned());
+            }
         }
     }
 

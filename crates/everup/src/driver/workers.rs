@@ -10,7 +10,7 @@ use crate::notify::{self, NotifySocket};
 use crate::output::{Pipe, Stream};
 use crate::poller::{Key, Ready};
 use crate::probe::pair;
-use crate::process::{self, BETWEEN_US, MARK, Process};
+use crate::process::{self, BETWEEN_US, MARK, Process, Victim};
 use crate::program;
 use crate::spec::{Channel as Dialect, Listen, Output};
 use crate::sys::spawn::{Spawn, SpawnError, spawn};
@@ -37,7 +37,9 @@ pub(super) struct WorkerIo {
     /// Its own listening socket, for probes.
     pub(super) private: Option<Private>,
     /// Its control group, if it has one: removed when the worker is buried.
-    pub(super) _group: Option<Leaf>,
+    pub(super) group: Option<Leaf>,
+    /// Those that were killed with it.
+    pub(super) victims: Vec<Victim>,
 }
 
 /// Bytes that may wait in all for a worker that asks and asks, and does not read the answers.
@@ -145,7 +147,8 @@ impl Driver {
             signalled: false,
             notify: Some(notify),
             private,
-            _group: group,
+            group,
+            victims: Vec::new(),
         })
     }
 
@@ -407,12 +410,9 @@ impl Driver {
         if let Some(notify) = &io.notify {
             self.poller.forget(notify.descriptor());
         }
-        if self.spec.init {
-            io.process.kill_orphans(&self.pids());
-        }
         let left = status.success() && !io.signalled;
         self.holding_gone(worker, if left { Gone::Left } else { Gone::Cut });
-        self.feed(Input::Exited { worker, status });
+        self.bury(worker, status, io);
     }
 
     /// Reaps orphans that were given to us, but not the commands of probes.
