@@ -16,11 +16,13 @@ LIMIT = 20.0
 
 
 def measure(everup, script, rounds):
-    """Milliseconds: `request` (on a fresh connection, nobody dead), `spare` and `none` (from kill to answer)."""
+    """Milliseconds: `request` (on a fresh connection, nobody dead), and from kill to answer: `spare`, `warm` (a spare that
+    has answered its liveness probe some times, as with `--health http=/`) and `none`."""
     result = collections.defaultdict(list)
     for _ in range(rounds):
-        for kind, spares in (("spare", 1), ("none", 0)):
-            with Everup(everup, script, spares) as primary:
+        probed = ("--health", "http=/", "--health-interval", "100ms")
+        for kind, spares, extra in (("spare", 1, ()), ("warm", 1, probed), ("none", 0, ())):
+            with Everup(everup, script, spares, extra) as primary:
                 for _ in range(KILLS):
                     primary.settle()
                     requests = [primary.ask() for _ in range(ASKED)]
@@ -33,6 +35,7 @@ def lines(result):
     median = {kind: statistics.median(times) for kind, times in result.items()}
     worst = {kind: max(times) for kind, times in result.items()}
     more = median["spare"] - median["request"]
+    warm = median["warm"] - median["request"]
     return [
         f"From `kill -9` of the only active worker to the next answer, on a connection that is opened right after the kill;"
         f" {len(result['spare'])} kills each, medians (most):",
@@ -41,19 +44,21 @@ def lines(result):
         "|---|---|",
         f"| one request, nobody dead | {median['request']:.2f} ({worst['request']:.1f}) |",
         f"| crash to answer with `--spare 1` | {median['spare']:.2f} ({worst['spare']:.1f}) |",
+        f"| the same, with `--health http=/` | {median['warm']:.2f} ({worst['warm']:.1f}) |",
         f"| crash to answer without | {median['none']:.1f} ({worst['none']:.1f}) |",
         f"| with a spare, more than one request: aim < 2 ms | {more:.2f} {'✓' if more < 2 else '✗'} |",
+        f"| the same, with `--health http=/` | {warm:.2f} {'✓' if warm < 2 else '✗'} |",
     ]
 
 
 class Everup:
     """`everup run` with one active worker, heard by its events."""
 
-    def __init__(self, everup, script, spares):
+    def __init__(self, everup, script, spares, extra):
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
             self.port = held.getsockname()[1]
-        words = [everup, "run", "--events", "json", "-i", "1", "--spare", str(spares), str(script)]
+        words = [everup, "run", "--events", "json", "-i", "1", "--spare", str(spares), *extra, str(script)]
         quiet = subprocess.DEVNULL
         environment = dict(os.environ, PORT=str(self.port))
         self.process = subprocess.Popen(words, env=environment, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE)
