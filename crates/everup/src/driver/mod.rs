@@ -290,8 +290,10 @@ impl Driver {
             for news in ready.drain(..) {
                 self.news(news);
             }
+            self.bear();
             if due.is_some_and(|at| at <= self.now) {
                 self.try_again();
+                self.bear();
                 self.feed(Input::Tick);
             }
         }
@@ -319,6 +321,15 @@ impl Driver {
                 Later::Hold(worker) => self.take_copies(worker),
                 Later::Bury(worker) => self.look_at_burial(worker),
             }
+        }
+    }
+
+    /// Nothing else may happen between the decision to start a worker and its start: what is decided for it meanwhile
+    /// would reach nobody.
+    fn bear(&mut self) {
+        while !self.births.is_empty() {
+            self.write();
+            self.give_birth();
         }
     }
 
@@ -352,6 +363,7 @@ impl Driver {
     }
 
     fn news(&mut self, news: Ready) {
+        self.bear();
         match news.key {
             Key::Channel(worker) => self.channel_news(worker, news),
             Key::Listener(endpoint) => {
@@ -471,6 +483,7 @@ impl Driver {
     }
 
     fn obey(&mut self, command: Command) {
+        self.bear();
         match command {
             Command::Fork(fork, answer) => {
                 let mut actions = Vec::new();
