@@ -49,7 +49,7 @@ pub struct Receipt {
     pub reason: Option<String>,
     /// The generation that it made, or wanted to make.
     pub generation: u64,
-    /// Who or what asked for it: `operator`, `signal`, `cron`, `watch`, …
+    /// What it was: `reload`, `restart`, `cron`, `watch`.
     pub cause: String,
     /// What became of each slot.
     pub workers: Vec<Replaced>,
@@ -59,6 +59,9 @@ pub struct Receipt {
     pub connections_moved: u64,
     /// Requests without an answer; `None` if that could not be known.
     pub requests_lost: Option<u64>,
+    /// Connections that ended with a worker that was killed: an answer may have been under way.
+    #[serde(default)]
+    pub connections_cut: u64,
     /// Why it could not be known.
     #[serde(default)]
     pub lost_unknown_because: Option<String>,

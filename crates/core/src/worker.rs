@@ -460,6 +460,11 @@ impl Worker {
         self.ask(now, ask, drain, kill_timeout, out);
     }
 
+    /// What it will have been retired for.
+    pub fn blame(&mut self, cause: Cause) {
+        self.cause.get_or_insert(cause);
+    }
+
     /// What is left of its ladder takes no longer than this.
     pub fn hurry(&mut self, now: Time, signal_in: Duration, kill_in: Duration) {
         if let Some(ladder) = &mut self.ladder {

@@ -121,6 +121,10 @@ impl Operator for Ours {
         let (exits, receipts) = (cluster.exits(), cluster.receipts());
         drop(cluster);
         let limit = request.limit.unwrap_or(EXITS);
+        if limit == 0 {
+            let hint = "leave it out for the last few, or give 1 or more";
+            return Err(Error::new(ErrorCode::InvalidValue, "`limit` cannot be 0").with_hint(hint));
+        }
         Ok(view::why(&self.app, &exits, &receipts, request.worker, limit))
     }
 
@@ -139,6 +143,15 @@ impl Operator for Ours {
     }
 
     fn scale(&self, request: api::ScaleRequest) -> Result<api::Scaled, Error> {
+        let from = self.now()?.target;
+        if let api::Amount::Fewer(fewer) = request.workers
+            && fewer > from
+        {
+            let what = format!("there are only {from} workers, and not {fewer} to take away");
+            return Err(
+                Error::new(ErrorCode::InvalidValue, what).with_hint("write 0 to take all of them away")
+            );
+        }
         let scaled = self.operator.scale(|from| Some(request.workers.of(from)));
         let (from, to) = scaled.map_err(refused)?;
         let ready = self.settled(to)?;

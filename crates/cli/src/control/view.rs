@@ -119,6 +119,7 @@ pub(super) fn receipt(receipt: &Receipt) -> api::Receipt {
         duration_ms: millis(receipt.duration),
         connections_moved: receipt.moved,
         requests_lost: receipt.lost,
+        connections_cut: receipt.cut,
         lost_unknown_because: receipt.unknown.clone(),
         queue_overflows: None,
         still_draining: receipt.still_draining,

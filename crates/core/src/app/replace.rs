@@ -176,6 +176,9 @@ impl App {
         };
         if place.successor == Some(id) {
             if self.reload_has(slot) {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.blame(cause);
+                }
                 return self.fail_reload(now, Some(slot), format!("worker {id}: {why}"), out);
             }
             if let Some(place) = self.slots.get_mut(slot) {

@@ -97,7 +97,7 @@ fn connect_hint(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         io::ErrorKind::NotFound => Some("is the app running, with `everup run --control` and this path?"),
         io::ErrorKind::ConnectionRefused => {
-            Some("nobody listens there any more: an everup that was killed has left it behind")
+            Some("nobody listens there: it is no socket, or one that a killed everup has left behind")
         }
         io::ErrorKind::PermissionDenied => Some("ask as root, or as the user whom it runs as"),
         io::ErrorKind::InvalidFilename => Some("a socket's path has at most 107 bytes"),

@@ -10,7 +10,11 @@ pub(super) fn text(verb: &str, receipt: &Receipt, screen: &Screen) -> String {
     let mut lines = vec![screen.paint(colour(receipt.outcome), &summary(verb, receipt))];
     let draining = receipt.still_draining > 0;
     lines.extend(receipt.workers.iter().map(|replaced| slot(replaced, draining)));
-    if receipt.outcome == Outcome::Done || receipt.connections_moved > 0 || receipt.requests_lost > Some(0) {
+    if receipt.outcome == Outcome::Done
+        || receipt.connections_moved > 0
+        || receipt.requests_lost > Some(0)
+        || receipt.connections_cut > 0
+    {
         lines.push(connections(receipt));
     }
     if let Some(overflows @ 1..) = receipt.queue_overflows {
@@ -93,5 +97,9 @@ fn connections(receipt: &Receipt) -> String {
         (None, Some(why)) => format!("lost requests unknown: {}", harmless(why)),
         (None, None) => "lost requests unknown".into(),
     };
-    format!("  {moved} moved, {lost}")
+    let cut = match receipt.connections_cut {
+        0 => String::new(),
+        cut => format!(", {} cut (ended with a killed worker)", count(cut, "connection")),
+    };
+    format!("  {moved} moved, {lost}{cut}")
 }

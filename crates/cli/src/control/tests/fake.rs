@@ -107,6 +107,7 @@ fn receipt(cause: &str) -> Receipt {
         workers: vec![],
         duration_ms: 1,
         connections_moved: 0,
+        connections_cut: 0,
         requests_lost: Some(0),
         lost_unknown_because: None,
         queue_overflows: Some(0),
