@@ -161,7 +161,7 @@ fn nobody_answers() {
         )
     );
     drop(UnixListener::bind(&path).unwrap());
-    assert!(told(&path).contains("connection refused\n  hint: nobody listens there any more"));
+    assert!(told(&path).contains("connection refused\n  hint: nobody listens there: it is no socket"));
     assert!(told(&directory.path().join("x".repeat(200))).contains("at most 107 bytes"));
     let error = asked(&["ping"], "", &PLAIN).unwrap_err();
     assert_eq!(
@@ -257,7 +257,7 @@ fn receipts() {
     assert_eq!(
         text(
             &["reload"],
-            "\"generation\":3,\"cause\":\"operator\",\"workers\":[{"
+            "\"generation\":3,\"cause\":\"reload\",\"workers\":[{"
         ),
         "\
 reload done in 702 ms: generation 3 serves
@@ -298,7 +298,7 @@ worker 5 (pid 4800, slot 0, generation 2), 2026-08-05T12:34:56.789Z, after 1 min
     );
     assert!(
         told.ends_with(
-            "generation 3 (asked for by signal): reload rolled back after 9.0 s: worker 9 died 3 s after it was ready: \
+            "generation 3 (reload): reload rolled back after 9.0 s: worker 9 died 3 s after it was ready: \
              code 1; the old generation serves again"
         ),
         "{told}"

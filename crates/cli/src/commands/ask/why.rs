@@ -11,7 +11,7 @@ pub(super) fn text(why: &Why, screen: &Screen) -> String {
     paragraphs.extend(why.exits.iter().map(|told| exit(told, screen)));
     paragraphs.extend(why.reloads.iter().map(|told| {
         let verb = format!(
-            "generation {} (asked for by {}): reload",
+            "generation {} ({}): reload",
             told.generation,
             harmless(&told.cause)
         );
