@@ -98,19 +98,7 @@ pub(crate) fn tree(pid: u32) -> Option<u64> {
 const MOST: usize = 4096;
 
 fn children(pid: u32) -> Vec<u32> {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
-    let lists = threads
-        .flatten()
-        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<u32>>()
-        })
-        .collect()
+    crate::process::children(&pid.to_string())
 }
 
 /// `man 5 proc_pid_statm`: the second field is the resident set, in pages.

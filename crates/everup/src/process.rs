@@ -297,7 +297,12 @@ fn ending(pid: u32) -> bool {
 }
 
 fn own_children() -> Vec<u32> {
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+    children("self")
+}
+
+/// The children of a process (`self`, or a pid), of all its threads.
+pub(crate) fn children(of: &str) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{of}/task")) else {
         return Vec::new();
     };
     let lists = threads
