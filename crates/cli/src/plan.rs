@@ -20,6 +20,7 @@ use health::Health;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use supervision::Supervision;
@@ -52,11 +53,14 @@ impl Plan {
         let supervision = Supervision::parse(&args.supervision, values.workers)?;
         let health = Health::parse(&args.health)?;
         let here = here(std::env::current_dir(), args.cwd.as_deref())?;
+        let by_name = as_it_was_entered(&here, std::env::var_os("PWD"));
         let cwd = args
             .cwd
             .as_deref()
             .map(|path| directory(&here, path))
-            .transpose()?;
+            .transpose()?
+            .or_else(|| by_name.clone());
+        let here = by_name.unwrap_or(here);
         let variables = variables(&args.env_file, &args.env)?;
         let script = cwd.as_ref().unwrap_or(&here).join(&args.script);
         let program = resolve::resolve(Request {
@@ -120,6 +124,8 @@ impl Plan {
         if triggers.schedule.is_some() {
             spec.job = true;
             spec.ends_when_done = false;
+            // With Node's cluster channel a script that is done would stay until it is told to go.
+            spec.channel = Channel::None;
         }
         limit(&mut spec, values.limits, script);
         Ok(Self {
@@ -307,6 +313,18 @@ fn here(ours: io::Result<PathBuf>, cwd: Option<&Path>) -> Result<PathBuf, CliErr
         (Err(_), Some(cwd)) if cwd.is_absolute() => Ok(cwd.into()),
         (Err(source), _) => Err(CliError::Here { source }),
     }
+}
+
+/// The name by which the shell entered our directory, if it is another one: through a link (`cd current`). A reload is to
+/// find what the link points to then, not what it pointed to when we were started.
+fn as_it_was_entered(here: &Path, pwd: Option<OsString>) -> Option<PathBuf> {
+    let name = PathBuf::from(pwd?);
+    let same = |a: &Path, b: &Path| -> io::Result<bool> {
+        let (a, b) = (std::fs::metadata(a)?, std::fs::metadata(b)?);
+        Ok(a.dev() == b.dev() && a.ino() == b.ino())
+    };
+    let good = name.is_absolute() && name != here && same(&name, here).unwrap_or(false);
+    good.then_some(name)
 }
 
 /// `PWD` of the workers, as `cd` sets it.

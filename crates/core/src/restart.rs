@@ -53,10 +53,16 @@ impl RestartPolicy {
         }
     }
 
+    /// Whether this is an end after which the worker is meant to stay away.
+    #[must_use]
+    pub fn stops(&self, status: ExitStatus) -> bool {
+        matches!(status, ExitStatus::Code(code) if self.stop_codes.contains(&code))
+    }
+
     /// Whether a worker that ended like this is replaced.
     #[must_use]
     pub fn replaces(&self, status: ExitStatus) -> bool {
-        let stops = matches!(status, ExitStatus::Code(code) if self.stop_codes.contains(&code));
+        let stops = self.stops(status);
         match self.when {
             _ if stops => false,
             When::Always => true,

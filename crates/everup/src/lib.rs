@@ -47,4 +47,4 @@ pub use history::{ExitRecord, Sequel};
 pub use limits::Limits;
 pub use output::{Line, LineSink, Stream};
 pub use spec::{Ask, Channel, Listen, ListenAddress, Output, Spec, StopPlan};
-pub use sys::signals;
+pub use sys::{peer, signals};

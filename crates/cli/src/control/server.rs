@@ -8,12 +8,11 @@ use super::connection::{self, Limits};
 use super::{ControlSocket, Operator};
 use everup_api::{Error, ErrorCode};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::net::sockopt;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -219,15 +218,15 @@ fn busy() -> Error {
 
 fn permitted(stream: &UnixStream) -> Result<(), Error> {
     let us = rustix::process::geteuid().as_raw();
-    match sockopt::socket_peercred(stream) {
-        Ok(peer) if is_permitted(peer.uid.as_raw(), us) => Ok(()),
+    match everup::peer::peer(stream.as_fd()) {
+        Ok(peer) if is_permitted(peer.uid, us) => Ok(()),
         Ok(peer) => {
-            let message = format!("user {} may not control this everup", peer.uid.as_raw());
+            let message = format!("user {} may not control this everup", peer.uid);
             let hint = format!("do it as root, or as the user {us} whom it runs as");
             Err(Error::new(ErrorCode::PermissionDenied, message).with_hint(hint))
         }
-        Err(errno) => {
-            let message = format!("could not find out who you are: {errno}");
+        Err(error) => {
+            let message = format!("could not find out who you are: {error}");
             Err(Error::new(ErrorCode::Internal, message))
         }
     }

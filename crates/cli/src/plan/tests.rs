@@ -317,3 +317,17 @@ fn the_directory_is_in_pwd() {
     assert_eq!(env(&[]), [("PWD".into(), "/".into())]);
     assert_eq!(env(&["--env", "PWD=/x"]), [("PWD".into(), "/x".into())]);
 }
+
+#[test]
+fn a_directory_that_was_entered_by_a_link_keeps_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let real = folder.path().canonicalize().unwrap().join("release-1");
+    let link = real.with_file_name("current");
+    std::fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let entered = |pwd: &Path| as_it_was_entered(&real, Some(pwd.into()));
+    assert_eq!(entered(&link), Some(link.clone()));
+    assert_eq!(entered(&real), None);
+    assert_eq!(entered(Path::new("/")), None, "a PWD that is not true");
+    assert_eq!(entered(Path::new("current")), None);
+}

@@ -132,7 +132,9 @@ impl Watch {
         N: Fn(String) + Send + 'static,
     {
         Handle::spawn("watch", move |bell| {
-            (calls.notice)(format!("watching {} directories", self.tree.len()));
+            let directories = self.tree.len();
+            let plural = if directories == 1 { "y" } else { "ies" };
+            (calls.notice)(format!("watching {directories} director{plural}"));
             if let Err(error) = self.run(bell, &calls) {
                 (calls.notice)(format!("{}; no change is noticed any more", error.told()));
             }

@@ -203,7 +203,8 @@ impl App {
     /// A worker that is not to be replaced is gone.
     fn gone_for_good(&mut self, now: Time, dead: &Worker, status: ExitStatus, out: &mut Vec<Action>) {
         let slot = dead.slot;
-        self.failures += u32::from(!dead.retired() && !status.success());
+        let intended = status.success() || self.config.restart.stops(status);
+        self.failures += u32::from(!dead.retired() && !intended);
         if self.config.job {
             return out.push(Action::Notice(Notice::Finished { slot }));
         }

@@ -74,7 +74,12 @@ impl App {
         let Some(queued) = self.queued.take_if(|_| self.reload.is_none()) else {
             return;
         };
-        let slots = self.slots.all();
+        // A job runs at its times only: what is reloaded is what the next run will be.
+        let slots = if self.config.job {
+            Vec::new()
+        } else {
+            self.slots.all()
+        };
         self.reload = Some(Reload::new(
             now,
             queued.generation,

@@ -66,7 +66,7 @@ fn stop_codes_stop() {
     sim.die(ONE, ExitStatus::Code(0));
     sim.die(WorkerId(2), ExitStatus::Code(3));
     let status = Some(ExitStatus::Code(3));
-    assert_eq!(sim.outcome, Some(Outcome::Done { failures: 1, status }));
+    assert_eq!(sim.outcome, Some(Outcome::Done { failures: 0, status }));
 }
 
 #[test]
@@ -345,6 +345,15 @@ fn a_job_runs_when_it_is_launched_and_never_twice_at_once() {
     assert!(sim.ids().is_empty() && sim.outcome.is_none());
     sim.feed(Input::Launch);
     assert_eq!(sim.ids(), [WorkerId(2)]);
+    // A reload is about the next run: it neither starts one nor disturbs this one.
+    sim.reload(None);
+    assert_eq!((sim.ids(), sim.said(2)), (vec![WorkerId(2)], &[][..]));
+    assert_eq!(sim.receipts()[0].verdict, everup_core::reload::Verdict::Done);
+    sim.die(WorkerId(2), ExitStatus::Code(0));
+    sim.wait(seconds(60));
+    assert!(sim.ids().is_empty());
+    sim.feed(Input::Launch);
+    assert_eq!(sim.app.status(sim.now).workers[0].generation, 2);
 }
 
 #[test]

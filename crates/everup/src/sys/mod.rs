@@ -2,6 +2,7 @@
 //!
 //! - [`confine`]: a worker's limits and identity, between fork and exec.
 //! - [`spawn`]: fork and exec with a chosen descriptor table.
+//! - [`peer`]: who is at the other end of a UNIX socket.
 //! - [`pidfd`]: any signal to a process by its descriptor.
 //! - [`signals`]: blocking signals, and reading them as descriptors.
 //! - [`datagram`]: a datagram with its sender's pid.
@@ -17,6 +18,7 @@
 pub(crate) mod confine;
 
 pub(crate) mod datagram;
+pub mod peer;
 pub(crate) mod pidfd;
 pub mod signals;
 pub(crate) mod spawn;
