@@ -421,7 +421,7 @@ fn who_is_started_again_and_what_everup_ends_with() -> Result<()> {
             &[3, 3],
         ),
         (&["--stop-exit-codes", "0"], THIRD, 0, &[3, 3, 0]),
-        (&["--stop-exit-codes", "3,4"], "exit 3", 5, &[3]),
+        (&["--stop-exit-codes", "3,4"], "exit 3", 0, &[3]),
         (&["--max-restarts", "3"], "exit 0", 5, &[0, 0, 0]),
     ];
     for (args, script, code, exits) in cases {

@@ -198,6 +198,8 @@ pub enum Move {
     BackOut(Slot),
     /// Start a worker of the old generation beside the new one; it takes the place when it is ready.
     Restore(Slot),
+    /// Start a worker of the old generation in an emptied slot, without waiting for the end of the one before.
+    Refill(Slot),
     /// Tell the owner how far it is.
     Progress,
 }
@@ -238,6 +240,8 @@ pub struct Reload {
     changes: Vec<Change>,
     drained: Drained,
     told: Option<(Phase, u32, u32)>,
+    /// A slot was emptied, and not filled with the new generation: the old one is not as it was.
+    emptied: bool,
 }
 
 impl Reload {
@@ -257,6 +261,7 @@ impl Reload {
             changes: Vec::new(),
             drained: Drained::default(),
             told: None,
+            emptied: false,
         }
     }
 
@@ -395,7 +400,13 @@ impl Reload {
                     out.push(Move::BackOut(at));
                 }
                 Step::Watched { beside: false, .. } => *step = Step::Swapped,
-                Step::Started { beside: false } | Step::Pending => *step = Step::Settled,
+                Step::Started { beside: false } => {
+                    // Whoever of the new generation is there already is given up by and by.
+                    *step = Step::Swapped;
+                    self.emptied = true;
+                    out.push(Move::Refill(at));
+                }
+                Step::Pending => *step = Step::Settled,
                 Step::Swapped | Step::Restoring | Step::Settled => {}
             }
         }
@@ -539,7 +550,7 @@ impl Reload {
         let verdict = match self.phase {
             Phase::Draining => Verdict::Done,
             _ if stopped => Verdict::Stopped,
-            _ if self.changes.is_empty() => Verdict::Aborted,
+            _ if self.changes.is_empty() && !self.emptied => Verdict::Aborted,
             _ => Verdict::RolledBack,
         };
         if verdict == Verdict::Stopped {

@@ -608,8 +608,9 @@ impl Worker {
     }
 
     fn ready_deadline(&self) -> Option<Time> {
+        // One that leaves before it was ready has failed as well, if it stays.
         self.ready_limit
-            .filter(|_| self.state == State::Starting)
+            .filter(|_| self.ready_since.is_none() && self.state != State::Stopping)
             .map(|limit| self.forked + limit)
             .max(self.extended.filter(|_| self.ready_limit.is_some()))
     }

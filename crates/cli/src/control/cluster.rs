@@ -137,7 +137,8 @@ impl Operator for Ours {
     }
 
     fn abort(&self) -> Result<api::Aborted, Error> {
-        let aborted = self.now()?.reload.is_some();
+        let under_way = |reload: everup::ReloadStatus| reload.phase != everup::Phase::Draining;
+        let aborted = self.now()?.reload.is_some_and(under_way);
         self.cluster()?.abort_reload();
         Ok(api::Aborted { aborted })
     }

@@ -415,21 +415,24 @@ impl App {
         self.steps = steps;
     }
 
-    /// Whether everybody is ready who is to be there; told once until it is no longer so.
-    pub(super) fn look_whether_all_are_ready(&mut self, now: Time, out: &mut Vec<Action>) {
+    pub(super) fn all_are_ready(&self) -> bool {
         let online = |id: &WorkerId| {
-            self.workers
-                .get(id)
-                .is_some_and(|worker| worker.state() == State::Online)
+            let worker = self.workers.get(id);
+            worker.is_some_and(|worker| worker.state() == State::Online)
         };
         let ready = self.slots.holders().filter(online).count();
-        if ready == 0 || ready != self.slots.count() || self.phase != Phase::Running {
+        ready > 0 && ready == self.slots.count() && self.phase == Phase::Running
+    }
+
+    /// Whether everybody is ready who is to be there; told once until it is no longer so.
+    pub(super) fn look_whether_all_are_ready(&mut self, now: Time, out: &mut Vec<Action>) {
+        if !self.all_are_ready() {
             return;
         }
         self.endpoints.all_ready(now);
         if !self.all_ready {
             self.all_ready = true;
-            let workers = u32::try_from(ready).unwrap_or(u32::MAX);
+            let workers = u32::try_from(self.slots.count()).unwrap_or(u32::MAX);
             out.push(Action::Notice(Notice::AllReady { workers }));
         }
     }

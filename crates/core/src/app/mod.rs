@@ -320,6 +320,18 @@ impl App {
         self.endpoints.held_by(worker)
     }
 
+    /// The generation that is meant to run: in a reload the one before, until all are replaced.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether nobody serves an endpoint, and nobody is on the way who might.
+    #[must_use]
+    pub fn deserted(&self, endpoint: EndpointId) -> bool {
+        !self.dispatcher.has_members(endpoint) && self.all_are_ready()
+    }
+
     /// How many connections a worker was given that it has not answered yet.
     #[must_use]
     pub fn unanswered(&self, worker: WorkerId) -> usize {

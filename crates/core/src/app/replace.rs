@@ -26,7 +26,10 @@ impl App {
         generation: u32,
         out: &mut Vec<Action>,
     ) -> bool {
-        let holder = self.slots.get(slot).and_then(|place| place.worker);
+        let Some(place) = self.slots.get(slot).filter(|place| place.successor.is_none()) else {
+            return false;
+        };
+        let holder = place.worker;
         let standby = holder
             .and_then(|id| self.workers.get(&id))
             .map_or_else(|| self.stands_by(), |worker| worker.standby);
@@ -104,6 +107,8 @@ impl App {
         if let Some(old) = old {
             self.retire(now, old, cause, out);
         }
+        // What only the old ones listened on is waited for no longer.
+        self.look_whether_all_are_ready(now, out);
     }
 
     /// A worker leaves the rotation, drains, and ends.
@@ -289,7 +294,12 @@ impl App {
             if let Some(worker) = holder {
                 out.push(Action::Notice(Notice::Replacing { worker, slot, cause }));
             }
-            if !self.start_successor(now, slot, self.generation, out) {
+            // In a reload the slot may have the new generation already, which is kept.
+            let same = holder
+                .and_then(|id| self.workers.get(&id))
+                .map(|worker| worker.generation);
+            let generation = same.unwrap_or(self.generation);
+            if !self.start_successor(now, slot, generation, out) {
                 return;
             }
         }

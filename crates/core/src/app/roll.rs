@@ -166,6 +166,10 @@ impl App {
             Move::Swap(slot) => self.swap_for_reload(now, slot, out),
             Move::BackOut(slot) => self.drop_successor(now, slot, Cause::Rollback, out),
             Move::Restore(slot) => {
+                self.drop_successor(now, slot, Cause::Rollback, out);
+                let Some(reload) = self.reload.as_mut() else {
+                    return;
+                };
                 let holder = self.slots.get(slot).and_then(|place| place.worker);
                 let new_one = holder
                     .and_then(|id| self.workers.get(&id))
@@ -174,6 +178,12 @@ impl App {
                     self.start_successor(now, slot, self.generation, out);
                 } else {
                     reload.settled(slot, more);
+                }
+            }
+            Move::Refill(slot) => {
+                let waits = |place: &mut super::slots::Place| std::mem::take(&mut place.waits);
+                if self.slots.get_mut(slot).is_some_and(waits) {
+                    self.spawn_if_running(now, slot, out);
                 }
             }
             Move::Progress => self.tell_progress(out),

@@ -386,6 +386,14 @@ impl Dispatcher {
         })
     }
 
+    /// Whether anybody serves an endpoint.
+    #[must_use]
+    pub fn has_members(&self, endpoint: EndpointId) -> bool {
+        self.endpoints
+            .get(&endpoint)
+            .is_some_and(|lane| !lane.members.is_empty())
+    }
+
     /// How many connections a worker has not acknowledged.
     #[must_use]
     pub fn unanswered(&self, worker: WorkerId) -> usize {

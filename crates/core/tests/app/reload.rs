@@ -363,3 +363,34 @@ fn the_receipt_counts_connections_and_says_when_it_cannot() {
         assert_eq!((receipt.moved, receipt.lost, receipt.cut), (6, expected, 2));
     }
 }
+
+#[test]
+fn a_restart_that_is_called_off_fills_the_slot_at_once_and_says_so() {
+    let mut sim = started(1);
+    sim.reload(Some(Rollout::restart()));
+    assert_eq!((sim.ids(), sim.said(1).last()), (ids(&[1]), Some(&"disconnect")));
+    sim.feed(Input::AbortReload);
+    assert_eq!(sim.ids(), ids(&[1, 2]), "nobody waits for the old one's end");
+    sim.settle(seconds(5));
+    assert_eq!(sim.receipts()[0].verdict, Verdict::RolledBack);
+    assert_eq!((sim.serving().len(), sim.app.status(sim.now).generation), (1, 1));
+}
+
+#[test]
+fn a_new_worker_that_leaves_before_it_was_ready_fails_the_reload() {
+    let mut sim = started(1);
+    sim.reload(None);
+    sim.say(WorkerId(2), everup_core::wire::Event::Online);
+    sim.say(WorkerId(2), everup_core::wire::Event::Leaving);
+    sim.wait(seconds(31));
+    assert_eq!(sim.said(2), ["SIGKILL"]);
+    sim.die(
+        WorkerId(2),
+        ExitStatus::Signal {
+            signal: 9,
+            core: false,
+        },
+    );
+    assert_eq!(sim.receipts()[0].verdict, Verdict::Aborted);
+    assert_eq!(sim.ids(), ids(&[1]));
+}

@@ -300,7 +300,8 @@ impl History {
         match self.random.below(5) {
             0 => self.sim.feed(Input::Measured {
                 worker,
-                bytes: 101 << 20,
+                // Every other time so much that it does not wait for its turn.
+                bytes: (101 + 9 * u64::from(self.random.chance(50))) << 20,
             }),
             1 => self.sim.feed(Input::Unhealthy {
                 worker,

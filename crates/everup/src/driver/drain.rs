@@ -32,6 +32,8 @@ pub(super) struct Holding {
     waiting: Vec<Action>,
     taken: bool,
     missed: usize,
+    /// Connections with a request that no worker serves any more.
+    unplaced: u64,
     until: Time,
     gone: Option<Gone>,
 }
@@ -52,6 +54,7 @@ impl Driver {
             waiting: Vec::new(),
             taken: false,
             missed: 0,
+            unplaced: 0,
             until: self.now + PATIENCE,
             gone: None,
         };
@@ -198,16 +201,22 @@ impl Driver {
                 let hint = why.hint().map_or_else(String::new, |hint| format!("; {hint}"));
                 self.not_held(worker, format!("{why}{hint}"));
             }
-            News::Moved { connection, local } => self.moved(connection, local),
+            News::Moved { connection, local } => {
+                let placed = self.moved(connection, local);
+                if let Some(holding) = self.holdings.get_mut(&worker) {
+                    holding.unplaced += u64::from(!placed);
+                }
+            }
             News::Over => self.all_ended(worker),
         }
     }
 
     /// A client's next request came when its worker had closed: another worker gets it, as a fresh connection.
-    fn moved(&mut self, connection: OwnedFd, local: SocketAddr) {
-        let same_port = |(_, address): &(EndpointId, SocketAddr)| address.port() == local.port();
-        let Some((endpoint, _)) = self.tcp_endpoints().into_iter().find(same_port) else {
-            return; // Its endpoint is gone, and so is the connection.
+    fn moved(&mut self, connection: OwnedFd, local: SocketAddr) -> bool {
+        // Its endpoint may be gone, or be one that the new generation does not serve: then it ends here.
+        let Some(endpoint) = endpoint_of(&self.tcp_endpoints(), local).filter(|id| !self.app.deserted(*id))
+        else {
+            return false;
         };
         let token = self.descriptors.token();
         self.descriptors.connections.insert(token, connection);
@@ -215,6 +224,7 @@ impl Driver {
             endpoint,
             connection: token,
         });
+        true
     }
 
     fn all_ended(&mut self, worker: WorkerId) {
@@ -227,8 +237,8 @@ impl Driver {
         self.drained(
             worker,
             Drained {
-                moved: counters.moved,
-                lost: counters.lost,
+                moved: counters.moved.saturating_sub(holding.unplaced),
+                lost: counters.lost + holding.unplaced,
                 cut: counters.unsure,
                 unknown: missed,
             },
@@ -253,9 +263,52 @@ impl Driver {
     }
 }
 
+/// Where a connection came in: at exactly this address, else at all addresses of this port. Two endpoints may have one
+/// port, and one of them may be for other clients.
+fn endpoint_of(endpoints: &[(EndpointId, SocketAddr)], local: SocketAddr) -> Option<EndpointId> {
+    let ip = local.ip().to_canonical();
+    let same_port = || {
+        endpoints
+            .iter()
+            .filter(|(_, address)| address.port() == local.port())
+    };
+    let exact = same_port().find(|(_, address)| address.ip().to_canonical() == ip);
+    let all = || {
+        let family = same_port()
+            .find(|(_, address)| address.ip().is_unspecified() && address.is_ipv4() == ip.is_ipv4());
+        family.or_else(|| same_port().find(|(_, address)| address.ip().is_unspecified()))
+    };
+    exact.or_else(all).map(|(id, _)| *id)
+}
+
 fn unknown(why: String) -> Drained {
     Drained {
         unknown: Some(why),
         ..Drained::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_goes_back_to_where_it_came_in() {
+        let endpoint = |id, text: &str| (EndpointId(id), text.parse().unwrap());
+        let endpoints = [
+            endpoint(1, "127.0.0.1:80"),
+            endpoint(2, "127.0.0.2:80"),
+            endpoint(3, "[::]:81"),
+            endpoint(4, "0.0.0.0:82"),
+            endpoint(5, "[::]:82"),
+        ];
+        let found = |text: &str| endpoint_of(&endpoints, text.parse().unwrap()).map(|id| id.0);
+        assert_eq!([found("127.0.0.1:80"), found("127.0.0.2:80")], [Some(1), Some(2)]);
+        assert_eq!([found("127.0.0.3:80"), found("127.0.0.1:83")], [None, None]);
+        assert_eq!(
+            [found("[::ffff:10.0.0.1]:81"), found("[::1]:81")],
+            [Some(3), Some(3)]
+        );
+        assert_eq!([found("10.0.0.1:82"), found("[::1]:82")], [Some(4), Some(5)]);
     }
 }

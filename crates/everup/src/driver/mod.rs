@@ -549,13 +549,12 @@ impl Driver {
             .app
             .reload(self.now, reload.cause, reload.rollout, &mut actions);
         if let Accepted::Begun { generation } | Accepted::Queued { generation } = accepted {
-            let last = self.generations.last_key_value().map(|(_, env)| env.clone());
-            let env = reload.env.or(last).unwrap_or_default();
+            // Nobody of an earlier one than that which is meant to run will be started again.
+            let running = self.app.generation();
+            self.generations.retain(|known, _| *known >= running);
+            let same = || self.generations.get(&running).cloned();
+            let env = reload.env.or_else(same).unwrap_or_default();
             self.generations.insert(generation, env);
-            // Only the one that runs, the one before it and the next can still be started.
-            while self.generations.len() > 4 {
-                self.generations.pop_first();
-            }
         }
         // The owner may not wait for the answer.
         answer.send(accepted).ok();
