@@ -89,7 +89,7 @@ pub struct Config {
     pub watchdog: Option<Duration>,
     /// How much memory a worker and its descendants may use, in bytes.
     pub memory_limit: Option<u64>,
-    /// Whether nothing is started until [`App::launch`], and nothing that ended is started again.
+    /// Whether nothing is started until [`Input::Launch`], and nothing that ended is started again.
     pub job: bool,
     /// Whether the cluster ends when no worker is left and none will be started.
     pub ends_when_done: bool,

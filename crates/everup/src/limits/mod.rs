@@ -1,8 +1,8 @@
 //! What a worker may use, and who it is: plain values, already valid.
 //!
 //! Job: say it. [`Limits::default`] changes nothing. Whether the system lets us do it is found out by
-//! [`Cluster::start`](crate::Cluster::start) before anything is started, by a rehearsal ([`crate::confine`]); how it
-//! is done is [`crate::sys`]'s.
+//! [`Cluster::start`](crate::Cluster::start) before anything is started, by a rehearsal (the module `confine`); how it
+//! is done is the module `sys`'s.
 //!
 //! Must not know: options, workers that run, control groups' files.
 
