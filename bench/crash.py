@@ -17,7 +17,8 @@ LIMIT = 20.0
 
 def measure(everup, script, rounds):
     """Milliseconds: `request` (on a fresh connection, nobody dead), and from kill to answer: `spare`, `warm` (a spare that
-    has answered its liveness probe some times, as with `--health http=/`) and `none`."""
+    has answered its liveness probe some times, as with `--health http=/`) and `none`. `first` is the first request
+    that a worker answers, which a spare's is, too."""
     result = collections.defaultdict(list)
     for _ in range(rounds):
         probed = ("--health", "http=/", "--health-interval", "100ms")
@@ -28,6 +29,10 @@ def measure(everup, script, rounds):
                     requests = [primary.ask() for _ in range(ASKED)]
                     result["request"] += [took for took, _ in requests]
                     result[kind].append(primary.crash(requests[-1][1]))
+        for _ in range(KILLS):
+            with Everup(everup, script, 0, ()) as primary:
+                primary.settle()
+                result["first"].append(primary.ask()[0])
     return result
 
 
@@ -36,6 +41,7 @@ def lines(result):
     worst = {kind: max(times) for kind, times in result.items()}
     more = median["spare"] - median["request"]
     warm = median["warm"] - median["request"]
+    switch = median["spare"] - median["first"]
     return [
         f"From `kill -9` of the only active worker to the next answer, on a connection that is opened right after the kill;"
         f" {len(result['spare'])} kills each, medians (most):",
@@ -43,11 +49,13 @@ def lines(result):
         "| | ms |",
         "|---|---|",
         f"| one request, nobody dead | {median['request']:.2f} ({worst['request']:.1f}) |",
+        f"| the first request of a worker, nobody dead | {median['first']:.2f} ({worst['first']:.1f}) |",
         f"| crash to answer with `--spare 1` | {median['spare']:.2f} ({worst['spare']:.1f}) |",
         f"| the same, with `--health http=/` | {median['warm']:.2f} ({worst['warm']:.1f}) |",
         f"| crash to answer without | {median['none']:.1f} ({worst['none']:.1f}) |",
         f"| with a spare, more than one request: aim < 2 ms | {more:.2f} {'✓' if more < 2 else '✗'} |",
-        f"| the same, with `--health http=/` | {warm:.2f} {'✓' if warm < 2 else '✗'} |",
+        f"| the same, more than the first request of a worker | {switch:.2f} {'✓' if switch < 2 else '✗'} |",
+        f"| with `--health http=/`, more than one request | {warm:.2f} {'✓' if warm < 2 else '✗'} |",
     ]
 
 
