@@ -83,8 +83,6 @@ pub enum Outcome {
     Aborted,
     /// It failed on the way; the old generation is back.
     RolledBack,
-    /// A later one took its place.
-    Superseded,
     /// The app was stopped meanwhile.
     Stopped,
     /// An outcome of a later version.

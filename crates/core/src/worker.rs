@@ -208,7 +208,6 @@ pub struct Worker {
     online: Option<Time>,
     asked: bool,
     ready_since: Option<Time>,
-    basis: Option<ReadyBasis>,
     retired: bool,
     left_at: Option<Time>,
     cause: Option<Cause>,
@@ -261,7 +260,6 @@ impl Worker {
             online: None,
             asked: false,
             ready_since: None,
-            basis: None,
             retired: false,
             left_at: None,
             cause: None,
@@ -293,18 +291,6 @@ impl Worker {
     #[must_use]
     pub fn ready_since(&self) -> Option<Time> {
         self.ready_since
-    }
-
-    /// Whether both its process and its channel are gone.
-    #[must_use]
-    pub fn over(&self) -> bool {
-        self.exit.is_some() && !self.connected
-    }
-
-    /// How it showed that it is ready, if it did.
-    #[must_use]
-    pub fn basis(&self) -> Option<ReadyBasis> {
-        self.basis
     }
 
     /// Whether it takes connections, as soon as it has asked for them.
@@ -383,7 +369,6 @@ impl Worker {
         }
         self.state = State::Online;
         self.ready_since = Some(now);
-        self.basis = Some(basis);
         out.push(Step::Ready(basis));
     }
 

@@ -343,13 +343,6 @@ impl App {
         self.workers.get(&worker)
     }
 
-    /// The workers that have not exited, by id, with the connections each has taken.
-    pub fn workers(&self) -> impl Iterator<Item = (&Worker, u64)> {
-        self.workers
-            .values()
-            .map(|worker| (worker, self.dispatcher.accepted(worker.id)))
-    }
-
     fn tick(&mut self, now: Time, out: &mut Vec<Action>) {
         let ids: Vec<WorkerId> = self
             .workers

@@ -33,7 +33,7 @@ pub(super) fn text(verb: &str, receipt: &Receipt, screen: &Screen) -> String {
 fn colour(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Done => 32,
-        Outcome::Superseded | Outcome::Stopped => 33,
+        Outcome::Stopped => 33,
         _ => 31,
     }
 }
@@ -54,7 +54,6 @@ fn summary(verb: &str, receipt: &Receipt) -> String {
         Outcome::RolledBack => {
             format!("{verb} rolled back after {took}{why}; the old generation serves again")
         }
-        Outcome::Superseded => format!("{verb} superseded after {took} by a later one{why}"),
         Outcome::Stopped => format!("{verb} ended after {took}: the app was stopped{why}"),
         _ => format!("{verb} ended after {took}{why}"),
     }
