@@ -31,4 +31,4 @@ mod v8;
 pub use message::{
     AddressType, Event, HandleKind, Listening, Query, Reply, Serialization, SharedKind, Sockname,
 };
-pub use session::{Session, Settings, Transmit, WireError};
+pub use session::{FRAME_LIMIT, Session, Settings, Transmit, WireError};

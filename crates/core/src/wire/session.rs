@@ -49,6 +49,9 @@ pub const UNCLAIMED: usize = 64;
 /// How many answers that we owe to a worker may wait to be written. A worker that asks without reading is broken.
 pub const ANSWERS: usize = 4096;
 
+/// The longest frame, in bytes, unless [`Settings::frame_limit`] says something else: 64 MiB.
+pub const FRAME_LIMIT: usize = 64 << 20;
+
 /// How a channel is spoken. Chosen by the primary when it starts the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -66,7 +69,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             serialization: Serialization::Json,
-            frame_limit: 64 << 20,
+            frame_limit: FRAME_LIMIT,
             window: 8,
         }
     }
