@@ -31,6 +31,8 @@ mod process;
 mod program;
 pub mod spec;
 mod sys;
+mod wait;
+pub mod worker;
 
 pub use cluster::{Cluster, Events, Fork, Reload, Reloading, StartError, TimedOut, WorkerInfo};
 pub use event::{Address, Death, Event, ExitReason, Outcome, ReadyBasis};
@@ -50,3 +52,6 @@ pub use message::{Handle, SendError};
 pub use output::{Line, LineSink, Stream};
 pub use spec::{Ask, Channel, Listen, ListenAddress, Output, Spec, StopPlan};
 pub use sys::{peer, signals};
+pub use worker::{
+    AcceptError, Connection, DrainReason, EnvError, ListenError, Listener, Parent, UnixListener, Worker,
+};
