@@ -6,7 +6,7 @@ use super::error::ListenError;
 use super::link::{Granted, Link};
 use super::place;
 use crate::bind::{self, BoundSocket};
-use everup_core::endpoint::BindRequest;
+use everup_core::endpoint::{BindRequest, Sharing};
 use everup_core::wire::AddressType;
 use everup_core::wire::child::{Ask, ServerId};
 use rustix::io::Errno;
@@ -215,7 +215,7 @@ fn bound(ask: &Ask) -> Result<BoundSocket, ListenError> {
         backlog: ask.backlog,
         readable_all: false,
         writable_all: false,
-        shared: true,
+        sharing: Sharing::Shared,
     };
     bind::for_worker(&request, |_| None).map_err(|errno| ListenError::of(ask, errno.into()))
 }
