@@ -1,7 +1,7 @@
 //! A worker that does what messages tell it, written with the library: `{"do": WHAT, …}`, answered by `{"say": …}`.
 //!
 //! It is the same program under an everup primary and under Node's own, and, with `FIXTURE=parent` in its environment,
-//! a child of `child_process.fork`. `FIXTURE=required` only says what `Worker::required` says, twice. What is to be
+//! a child of `child_process.fork`. `FIXTURE=required` (or `threaded`, with another thread) only says what `Worker::required` says, twice. What is to be
 //! heard when the channel is closed goes as a line of JSON to standard output.
 
 use anyhow::{Context, Result};
@@ -13,12 +13,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 fn main() -> Result<()> {
     let role = std::env::var("FIXTURE").unwrap_or_default();
     match role.as_str() {
-        "required" => {
+        "required" | "threaded" => {
+            if role == "threaded" {
+                std::thread::spawn(std::thread::park);
+            }
             for _ in 0..2 {
                 line(&json!({ "required": format!("{:?}", Worker::required().map(|worker| worker.id())) }));
             }
@@ -54,6 +57,8 @@ struct Stage {
     worker: Worker,
     /// Listeners that nobody accepts from, and the tasks that do.
     kept: Arc<Mutex<Vec<Kept>>>,
+    /// Told when there may be descriptors again.
+    again: Arc<Notify>,
     /// How much is to be finished before the end.
     busy: Arc<watch::Sender<usize>>,
 }
@@ -80,6 +85,7 @@ async fn as_worker(worker: Worker) {
     let stage = Stage {
         worker: worker.clone(),
         kept: Arc::default(),
+        again: Arc::default(),
         busy: Arc::new(busy),
     };
     let left: Vec<String> = std::env::vars()
@@ -107,7 +113,13 @@ async fn as_worker(worker: Worker) {
         });
     }
     drain.await;
+    let late = worker.listen("127.0.0.1:0").await.map(|listener| listener.local_addr());
+    let unsent = match worker.is_connected() {
+        true => Ok(()),
+        false => worker.send(&"too late"),
+    };
     line(&json!({
+        "late": format!("{late:?}"), "unsent": format!("{unsent:?}"),
         "worker": worker.id().map(|id| id.0), "line": "drain", "reason": format!("{:?}", worker.drain_reason()),
         "connected": worker.is_connected(), "leaving": worker.exited_after_disconnect(),
     }));
@@ -154,6 +166,7 @@ impl Stage {
             Some("unix") => self.listen_unix(&order).await,
             Some("udp") => self.udp(&order).await,
             Some("close") => self.close(),
+            Some("again") => self.again.notify_one(),
             Some("give") => self.give(&order).await,
             Some("leave") => self.worker.disconnect().await,
             Some("leave at once") => {
@@ -167,6 +180,15 @@ impl Stage {
             ),
             Some("crash") => std::process::abort(),
             Some("send badly") => self.send_badly(),
+            Some("named") => match self.worker.listen_named("web") {
+                Ok(listener) => self.say(json!({ "say": "listening", "port": listener.local_addr().port() })),
+                Err(error) => self.failed(&error),
+            },
+            Some("socket") => match self.worker.listen("127.0.0.1:0").await.map(Listener::into_std) {
+                Ok(Ok(socket)) => self.say(json!({ "say": "socket", "at": socket.local_addr().ok() })),
+                Ok(Err(error)) => self.failed(&error),
+                Err(error) => self.failed(&error),
+            },
             Some("state") => self.say(json!({
                 "say": "state", "connected": self.worker.is_connected(),
                 "leaving": self.worker.exited_after_disconnect(), "alone": self.worker.is_alone(),
@@ -229,9 +251,8 @@ impl Stage {
                 Err(everup::AcceptError::Drained) => return,
                 Err(error) => {
                     self.failed(&error);
-                    // An error that passes; the next try is when the test asks for it.
-                    tokio::task::yield_now().await;
-                    return;
+                    // It passes when the test lifts the limit, and says so.
+                    self.again.notified().await;
                 }
             }
         }
