@@ -1,10 +1,10 @@
 //! Everything that can end `everup` with a message: what it says, what to do next, which exit code it has.
 
 use crate::control::ControlError;
-use crate::cpus::InstancesError;
 use crate::duration::{DurationError, show};
 use crate::env_file::EnvFileError;
 use crate::exit::Exit;
+use crate::instances::InstancesError;
 use crate::limits::LimitError;
 use crate::listen::ListenError;
 use crate::pid_file::PidFileError;
@@ -35,7 +35,9 @@ pub(crate) enum CliError {
     },
     #[error("--shutdown-with-message needs a Node app, and {program} is none")]
     NeedsChannel { program: String },
-    #[error("--spare needs workers to which everup hands connections: a Node app, and not --policy shared")]
+    #[error(
+        "--spare needs workers to which everup hands connections: a Node app, and not --policy shared or reuseport"
+    )]
     SpareNeedsHandOver,
     #[error("--ready {sign} needs Node's channel, and {program} has none")]
     NeverReady { sign: &'static str, program: String },

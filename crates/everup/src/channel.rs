@@ -27,6 +27,8 @@ pub(crate) struct Channel {
     pub(crate) session: Session,
     received: VecDeque<OwnedFd>,
     broken: bool,
+    /// Whether it is closed as soon as everything is written.
+    pub(crate) closing: bool,
     /// Whether its last write had to wait for the system.
     pub(crate) troubled: bool,
     /// Whether the poller watches for room to write.
@@ -74,6 +76,7 @@ impl Channel {
             session,
             received: VecDeque::new(),
             broken: false,
+            closing: false,
             troubled: false,
             waits_for_room: false,
         };

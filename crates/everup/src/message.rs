@@ -52,6 +52,9 @@ pub enum SendError {
         /// The most that may be.
         limit: usize,
     },
+    /// A value in V8's format, for a channel that speaks JSON; or a value that is in no such format.
+    #[error("the channel has no such format")]
+    WrongFormat,
     /// The descriptor cannot be sent: what it is cannot be found out, or it cannot be made non-blocking.
     #[error("the descriptor cannot be sent")]
     Descriptor(#[source] io::Error),
@@ -71,7 +74,7 @@ impl SendError {
 ///
 /// # Errors
 /// [`SendError::NotJson`], [`SendError::FrameTooLarge`].
-pub(crate) fn json(message: &impl Serialize) -> Result<Box<RawValue>, SendError> {
+pub(crate) fn json(message: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>, SendError> {
     checked(to_raw_value(message))
 }
 

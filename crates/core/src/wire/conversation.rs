@@ -301,13 +301,13 @@ impl Conversation {
         });
     }
 
-    pub(super) fn send_opaque(&mut self, payload: &[u8]) {
+    pub(super) fn send_opaque(&mut self, payload: &[u8]) -> bool {
         let fits = self.framing.serialization == Serialization::Advanced && v8::is_marked(payload);
-        debug_assert!(fits, "an opaque payload for a channel that cannot carry it");
         if fits {
             self.outbox
                 .push(|out| encode::prefixed(out, |out| out.extend_from_slice(payload)));
         }
+        fits
     }
 
     pub(super) fn hand_over(&mut self, connection: Token, key: &str) {

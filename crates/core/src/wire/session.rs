@@ -203,9 +203,9 @@ impl Session {
     }
 
     /// Sends a payload as it came in an [`Event::Opaque`]. Only a channel of V8's format has such things: on
-    /// any other, and without V8's mark in front, nothing is sent.
-    pub fn send_opaque(&mut self, payload: &[u8]) {
-        self.conversation.send_opaque(payload);
+    /// any other, and without V8's mark in front, nothing is sent, and this is false.
+    pub fn send_opaque(&mut self, payload: &[u8]) -> bool {
+        self.conversation.send_opaque(payload)
     }
 
     /// Our copy of a `net.Socket` that came with this key is closed.

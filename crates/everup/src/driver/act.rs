@@ -1,13 +1,14 @@
 //! Doing what the machine decided.
 
-use super::report::event;
+use super::group::Group;
 use super::{Driver, Listener};
 use crate::bind;
 use crate::poller::Key;
+use crate::spec::Channel as Dialect;
 use crate::sys;
 use everup_core::app::{Action, Input, Notice};
 use everup_core::dispatch::{Look, Placement};
-use everup_core::endpoint::{BindRequest, Bound, Endpoints};
+use everup_core::endpoint::{BindRequest, Bound, Endpoints, Sharing};
 use everup_core::exit::ExitStatus;
 use everup_core::id::{EndpointId, WorkerId};
 use everup_core::wire::Session;
@@ -22,7 +23,10 @@ impl Driver {
                 worker,
                 slot,
                 generation,
-            } => self.births.push((worker, slot, generation)),
+            } => {
+                self.reporter.roster().born(worker, slot, generation);
+                self.births.push((worker, slot, generation));
+            }
             Action::Probe {
                 worker,
                 probe,
@@ -34,6 +38,15 @@ impl Driver {
                 let result = self.bind(endpoint, &request).map_err(Errno::raw_os_error);
                 self.feed(Input::Bound { endpoint, result });
             }
+            Action::BindSlot { endpoint, slot } => {
+                let result = self.bind_slot(endpoint, slot).map_err(Errno::raw_os_error);
+                self.feed(Input::SlotBound {
+                    endpoint,
+                    slot,
+                    result,
+                });
+            }
+            Action::Steer { endpoint, active } => self.steer(endpoint, &active),
             Action::Unbind { endpoint } => self.unbind(endpoint),
             Action::Reply { worker, seq, reply } => {
                 self.with_session(worker, |session| session.reply(seq, reply))
@@ -42,6 +55,9 @@ impl Driver {
             Action::Shutdown { worker } if self.postponed(worker, || Action::Shutdown { worker }) => {}
             Action::Signal { worker, signal }
                 if self.postponed(worker, || Action::Signal { worker, signal }) => {}
+            Action::Disconnect { worker } if matches!(self.spec.channel, Dialect::Ipc(_)) => {
+                self.close_when_written(worker);
+            }
             Action::Disconnect { worker } => self.with_session(worker, Session::disconnect),
             Action::Shutdown { worker } => {
                 if let Ok(message) = serde_json::value::to_raw_value("shutdown") {
@@ -105,13 +121,21 @@ impl Driver {
         if let (Notice::Exit { worker, .. }, Some(meter)) = (&notice, &self.meter) {
             meter.forget(*worker);
         }
-        self.reporter.event(event(notice, oom));
+        self.reporter.notice(notice, oom);
     }
 
     /// Lets a worker's session say something, if it still has a channel.
     pub(super) fn with_session(&mut self, worker: WorkerId, speak: impl FnOnce(&mut Session)) {
         if let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) {
             speak(&mut channel.session);
+            self.talkative.push(worker);
+        }
+    }
+
+    /// There is no other way to ask for it: where there is no cluster, nobody listens for a request.
+    fn close_when_written(&mut self, worker: WorkerId) {
+        if let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) {
+            channel.closing = true;
             self.talkative.push(worker);
         }
     }
@@ -134,7 +158,7 @@ impl Driver {
             let known = self.spec.descriptors.get(&fd).map(AsFd::as_fd);
             known.or_else(|| passed().map(|socket| socket.descriptor.as_fd()))
         })?;
-        let ours = !request.shared;
+        let ours = request.sharing == Sharing::HandOver;
         if ours {
             self.poller
                 .watch_arrivals(&socket.descriptor, Key::Listener(endpoint))?;
@@ -155,6 +179,7 @@ impl Driver {
                 foreign: request.fd.is_some(),
                 ready: false,
                 key,
+                group: (request.sharing == Sharing::PerSlot).then(|| Group::new(request.clone())),
             },
         );
         Ok(bound)
@@ -163,6 +188,9 @@ impl Driver {
     fn unbind(&mut self, endpoint: EndpointId) {
         if let Some(listener) = self.listeners.remove(&endpoint) {
             self.poller.forget(&listener.socket.descriptor);
+            for socket in listener.group.iter().flat_map(Group::rescued) {
+                self.poller.forget(socket);
+            }
         }
     }
 }
