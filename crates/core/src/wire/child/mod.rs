@@ -12,8 +12,8 @@
 //!
 //! ```text
 //! ask ──▶ Asked ──Answer──▶ Open ──close, drain──▶ gone
-//!         │ ▲  └─Failed──▶ gone                     ▲
-//!         │ └────asked again────┐                   │
+//!         │ ▲  └─Failed, Missing─▶ gone             ▲
+//!         │ └───asked for again──┐                  │
 //!         └─close, drain─▶ Abandoned ──Answer───────┘
 //! ```
 //! A connection for a server that is gone is refused, so that another worker gets it; a shared socket for one
@@ -290,7 +290,8 @@ impl Child {
         self.internal(encode::online);
     }
 
-    /// Asks for a listening socket. `None` when this worker is leaving: it gets none any more.
+    /// Asks for a listening socket, as often as wanted for the same place; flags and backlog do not count for what
+    /// is the same. `None` when this worker is leaving: it gets none any more.
     pub fn ask(&mut self, ask: Ask) -> Option<ServerId> {
         if self.departure != Departure::Staying {
             return None;
