@@ -180,6 +180,25 @@ fn kills_under_full_load_lose_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Where workers accept by themselves, one that is killed may have accepted one connection that its app has not seen
+/// yet. What waits in its queue, and what comes while its place is empty, is served by others.
+#[test]
+fn kills_lose_no_queue_where_each_worker_has_its_own() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("ports");
+    let run = everup("reuseport", &log)?;
+    let storm = storm(&run, &log, Plan::fresh(run.address()?, 64, 20_000))?;
+    let line = storm.line("everup reuseport, full load");
+    e2e::say(&line);
+    ensure!(
+        storm.losses.len() <= storm.kills as usize,
+        "{line}\n{:?}",
+        storm.losses
+    );
+    ensure!(run.stop()?.code() == Some(0), "{line}");
+    Ok(())
+}
+
 /// The same again, with the primary's memory and descriptors looked at: for some seconds, or for ten minutes with
 /// `EVERUP_SOAK=1` (or for as many seconds as it says).
 #[test]
@@ -242,7 +261,7 @@ fn settled(run: &Run) -> Result<(usize, u64)> {
 /// A client may be refused once nobody listens any more, but none that was let in is turned away.
 #[test]
 fn stop_under_load_turns_nobody_away() -> Result<()> {
-    for policy in ["round-robin", "least-connections"] {
+    for policy in ["round-robin", "least-connections", "reuseport"] {
         let run = Everup::run()?
             .args(["-i", "2", "--policy", policy])
             .arg(fixture("hello.js"))
@@ -277,7 +296,7 @@ fn stop_under_load_turns_nobody_away() -> Result<()> {
 
 #[test]
 fn clients_wait_while_no_worker_is_up() -> Result<()> {
-    for policy in ["round-robin", "least-connections", "shared"] {
+    for policy in ["round-robin", "least-connections", "shared", "reuseport"] {
         let folder = tempfile::tempdir()?;
         let run = Everup::run()?
             .args(["--policy", policy])

@@ -101,8 +101,17 @@ fn two_workers_on_a_shared_socket() -> Result<()> {
 }
 
 #[test]
+fn two_workers_with_a_socket_each() -> Result<()> {
+    nothing_fails(
+        app(fixture("hello.js"), 2, &["--policy", "reuseport"])?,
+        2,
+        RELOADS,
+    )
+}
+
+#[test]
 fn one_worker_by_each_policy() -> Result<()> {
-    for policy in ["least-connections", "round-robin", "shared"] {
+    for policy in ["least-connections", "round-robin", "shared", "reuseport"] {
         nothing_fails(app(fixture("hello.js"), 1, &["--policy", policy])?, 1, RELOADS)?;
     }
     Ok(())

@@ -194,6 +194,8 @@ pub(crate) enum PolicyArg {
     LeastConnections,
     RoundRobin,
     Shared,
+    #[value(name = "reuseport")]
+    ReusePort,
 }
 
 /// `--events`.

@@ -35,7 +35,9 @@ pub(crate) enum CliError {
     },
     #[error("--shutdown-with-message needs a Node app, and {program} is none")]
     NeedsChannel { program: String },
-    #[error("--spare needs workers to which everup hands connections: a Node app, and not --policy shared")]
+    #[error(
+        "--spare needs workers to which everup hands connections: a Node app, and not --policy shared or reuseport"
+    )]
     SpareNeedsHandOver,
     #[error("--ready {sign} needs Node's channel, and {program} has none")]
     NeverReady { sign: &'static str, program: String },

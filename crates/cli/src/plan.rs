@@ -441,6 +441,7 @@ fn policy(arg: Option<PolicyArg>) -> Policy {
         None | Some(PolicyArg::LeastConnections) => Policy::LeastConnections,
         Some(PolicyArg::RoundRobin) => Policy::RoundRobin,
         Some(PolicyArg::Shared) => Policy::Shared,
+        Some(PolicyArg::ReusePort) => Policy::ReusePort,
     }
 }
 

@@ -13,14 +13,20 @@
 //! Invariants: a key is unique for ever; an endpoint whose holders *died* stays open while successors are on their
 //! way (clients wait in its queue); only one that living workers closed, or that no successor wants, goes away.
 //!
+//! Under [`Policy::ReusePort`] an endpoint has a socket for each slot (`SlotSockets`), which its workers inherit from one
+//! another; none is closed before the endpoint is.
+//!
 //! Identity rule: `address:port:type:fd`, and the index only when the port is 0, as in Node since its pull request
 //! 60141.
 
-use crate::id::{EndpointId, Token, WorkerId};
+mod sockets;
+
+use crate::id::{EndpointId, Slot, Token, WorkerId};
 use crate::schedule::Policy;
 use crate::time::Time;
 use crate::wire::{AddressType, Query, Reply, SharedKind, Sockname};
 use serde_json::value::RawValue;
+use sockets::{Asked, SlotSockets};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -53,8 +59,19 @@ pub struct BindRequest {
     pub readable_all: bool,
     /// UNIX sockets: writable for all.
     pub writable_all: bool,
-    /// Whether the workers will listen on it themselves; otherwise we accept from it.
-    pub shared: bool,
+    /// Who accepts from it.
+    pub sharing: Sharing,
+}
+
+/// Who accepts from a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// We do, and hand connections over.
+    HandOver,
+    /// All workers, from this one.
+    Shared,
+    /// The workers of each slot, from one of their own, bound to the same address.
+    PerSlot,
 }
 
 /// A socket that was bound.
@@ -77,6 +94,13 @@ pub enum Effect {
         endpoint: EndpointId,
         /// What.
         request: BindRequest,
+    },
+    /// Bind one more socket to the address of this endpoint, and tell [`Endpoints::slot_bound`].
+    BindSlot {
+        /// For which endpoint.
+        endpoint: EndpointId,
+        /// For which slot.
+        slot: Slot,
     },
     /// Answer a worker's query.
     Reply {
@@ -133,6 +157,7 @@ struct Endpoint {
     private: bool,
     data: Option<Box<RawValue>>,
     state: State,
+    sockets: SlotSockets,
     holders: BTreeSet<WorkerId>,
     idle: Option<Idle>,
 }
@@ -147,8 +172,17 @@ struct Idle {
 
 #[derive(Debug)]
 enum State {
-    Binding { waiting: Vec<(WorkerId, u64)> },
+    Binding { waiting: Vec<Asker> },
     Open(Bound),
+}
+
+/// Who asks for an endpoint.
+#[derive(Debug, Clone, Copy)]
+struct Asker {
+    worker: WorkerId,
+    slot: Slot,
+    /// Its query's number.
+    seq: u64,
 }
 
 impl Endpoints {
@@ -163,8 +197,9 @@ impl Endpoints {
     }
 
     /// A worker asks for an endpoint.
-    pub fn asked(&mut self, worker: WorkerId, query: Query, out: &mut Vec<Effect>) {
+    pub fn asked(&mut self, worker: WorkerId, slot: Slot, query: Query, out: &mut Vec<Effect>) {
         let seq = query.seq;
+        let asker = Asker { worker, slot, seq };
         let (request, index, data) = self.request(query);
         if request.address_type == AddressType::Descriptor && request.fd.is_none() {
             return self.refuse_junk(worker, seq, &request, out);
@@ -185,8 +220,8 @@ impl Endpoints {
             endpoint.data = data;
         }
         match &mut endpoint.state {
-            State::Binding { waiting } => waiting.push((worker, seq)),
-            State::Open(_) => endpoint.admit(id, worker, seq, out),
+            State::Binding { waiting } => waiting.push(asker),
+            State::Open(_) => endpoint.admit(id, asker, out),
         }
     }
 
@@ -202,26 +237,41 @@ impl Endpoints {
         match result {
             Ok(bound) => {
                 endpoint.state = State::Open(bound);
-                for (worker, seq) in waiting {
-                    endpoint.admit(id, worker, seq, out);
+                for asker in waiting {
+                    endpoint.admit(id, asker, out);
                 }
             }
             Err(errno) => {
-                let errno = -errno.abs();
-                let address = describe(&endpoint.request);
-                for (worker, seq) in waiting {
-                    out.push(Effect::Reply {
-                        worker,
-                        seq,
-                        reply: Reply::Failed { errno, key: key(id) },
-                    });
-                    out.push(Effect::Failed {
-                        worker,
-                        address: address.clone(),
-                        errno,
-                    });
+                for asker in waiting {
+                    endpoint.fail(id, asker, errno, out);
                 }
                 self.all.remove(&id);
+            }
+        }
+    }
+
+    /// What came of [`Effect::BindSlot`]. The error is an errno of either sign.
+    pub fn slot_bound(
+        &mut self,
+        id: EndpointId,
+        slot: Slot,
+        result: Result<Token, i32>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(endpoint) = self.all.get_mut(&id) else {
+            return;
+        };
+        for asker in endpoint.sockets.bound(slot, result.ok()) {
+            // It may be gone by now.
+            if !endpoint.holders.contains(&asker.worker) {
+                continue;
+            }
+            match result {
+                Ok(_) => endpoint.admit(id, asker, out),
+                Err(errno) => {
+                    endpoint.holders.remove(&asker.worker);
+                    endpoint.fail(id, asker, errno, out);
+                }
             }
         }
     }
@@ -271,7 +321,7 @@ impl Endpoints {
         self.all.retain(|&id, endpoint| {
             let held = endpoint.holders.remove(&worker);
             if let State::Binding { waiting } = &mut endpoint.state {
-                waiting.retain(|(who, _)| *who != worker);
+                waiting.retain(|asker| asker.worker != worker);
             }
             let useless = held && endpoint.private && endpoint.holders.is_empty();
             if useless {
@@ -361,7 +411,7 @@ impl Endpoints {
     }
 
     fn request(&self, query: Query) -> (BindRequest, u64, Option<Box<RawValue>>) {
-        let udp = matches!(query.address_type, AddressType::Udp4 | AddressType::Udp6);
+        let sharing = self.sharing(&query);
         let request = BindRequest {
             address: query.address,
             port: query.port,
@@ -371,9 +421,20 @@ impl Endpoints {
             backlog: query.backlog,
             readable_all: query.readable_all,
             writable_all: query.writable_all,
-            shared: udp || self.policy == Policy::Shared,
+            sharing,
         };
         (request, query.index, query.data)
+    }
+
+    fn sharing(&self, query: &Query) -> Sharing {
+        let udp = matches!(query.address_type, AddressType::Udp4 | AddressType::Udp6);
+        let tcp = matches!(query.address_type, AddressType::Tcp4 | AddressType::Tcp6);
+        match self.policy {
+            Policy::ReusePort if tcp && query.fd.is_none() => Sharing::PerSlot,
+            Policy::Shared | Policy::ReusePort => Sharing::Shared,
+            Policy::LeastConnections | Policy::RoundRobin if udp => Sharing::Shared,
+            Policy::LeastConnections | Policy::RoundRobin => Sharing::HandOver,
+        }
     }
 
     /// `listen(handle)` under Node 18 and older asks with neither address nor descriptor; Node's own primary
@@ -412,9 +473,19 @@ impl Endpoints {
             .map(|(&id, _)| id)
     }
 
-    fn add(&mut self, request: BindRequest, index: u64, private: bool, out: &mut Vec<Effect>) -> EndpointId {
+    fn add(
+        &mut self,
+        mut request: BindRequest,
+        index: u64,
+        private: bool,
+        out: &mut Vec<Effect>,
+    ) -> EndpointId {
         let id = EndpointId(self.next);
         self.next += 1;
+        if private && request.sharing == Sharing::PerSlot {
+            // Its address is taken: it must not join the sockets that are there.
+            request.sharing = Sharing::Shared;
+        }
         out.push(Effect::Bind {
             endpoint: id,
             request: request.clone(),
@@ -425,6 +496,7 @@ impl Endpoints {
             private,
             data: None,
             state: State::Binding { waiting: Vec::new() },
+            sockets: SlotSockets::default(),
             holders: BTreeSet::new(),
             idle: None,
         };
@@ -436,33 +508,55 @@ impl Endpoints {
 impl Endpoint {
     fn holds(&self, worker: WorkerId) -> bool {
         let waits = match &self.state {
-            State::Binding { waiting } => waiting.iter().any(|(who, _)| *who == worker),
+            State::Binding { waiting } => waiting.iter().any(|asker| asker.worker == worker),
             State::Open(_) => false,
         };
         waits || self.holders.contains(&worker)
     }
 
-    fn admit(&mut self, id: EndpointId, worker: WorkerId, seq: u64, out: &mut Vec<Effect>) {
+    fn admit(&mut self, id: EndpointId, asker: Asker, out: &mut Vec<Effect>) {
         let State::Open(bound) = &self.state else { return };
+        let Asker { worker, slot, seq } = asker;
         self.holders.insert(worker);
         self.idle = None;
-        let (key, data) = (key(id), self.data.clone());
-        if self.request.shared {
-            let reply = Reply::Shared {
-                key,
-                data,
-                kind: bound.kind,
-                descriptor: bound.descriptor,
-            };
-            return out.push(Effect::Reply { worker, seq, reply });
-        }
-        let reply = Reply::HandOver {
+        let (key, data, kind) = (key(id), self.data.clone(), bound.kind);
+        let shared = |key, data, descriptor| Reply::Shared {
             key,
             data,
-            sockname: bound.sockname.clone(),
+            kind,
+            descriptor,
+        };
+        let reply = match self.request.sharing {
+            Sharing::Shared => {
+                let reply = shared(key, data, bound.descriptor);
+                return out.push(Effect::Reply { worker, seq, reply });
+            }
+            Sharing::HandOver => Reply::HandOver {
+                key,
+                data,
+                sockname: bound.sockname.clone(),
+            },
+            Sharing::PerSlot => match self.sockets.asked(asker) {
+                Asked::Open(descriptor) => shared(key, data, descriptor),
+                Asked::Waits => return,
+                Asked::Bind => return out.push(Effect::BindSlot { endpoint: id, slot }),
+            },
         };
         out.push(Effect::Reply { worker, seq, reply });
         out.push(Effect::Join { worker, endpoint: id });
+    }
+
+    /// The app asked for something that cannot be had.
+    fn fail(&self, id: EndpointId, asker: Asker, errno: i32, out: &mut Vec<Effect>) {
+        let (worker, seq, errno) = (asker.worker, asker.seq, -errno.abs());
+        let reply = Reply::Failed { errno, key: key(id) };
+        out.push(Effect::Reply { worker, seq, reply });
+        let address = describe(&self.request);
+        out.push(Effect::Failed {
+            worker,
+            address,
+            errno,
+        });
     }
 }
 

@@ -20,6 +20,7 @@ pub mod notify;
 pub mod reload;
 pub mod restart;
 pub mod schedule;
+pub mod steer;
 pub mod storm;
 pub mod time;
 pub mod wire;

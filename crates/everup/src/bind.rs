@@ -2,7 +2,7 @@
 
 use crate::event::Address;
 use crate::spec::{Listen, ListenAddress};
-use everup_core::endpoint::BindRequest;
+use everup_core::endpoint::{BindRequest, Sharing};
 use everup_core::wire::{AddressType, SharedKind, Sockname};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -69,7 +69,12 @@ pub(crate) fn for_worker<'a>(
         AddressType::Tcp4 | AddressType::Tcp6 if request.address.is_none() => any_address(request, port),
         AddressType::Tcp4 | AddressType::Tcp6 => {
             let address = socket_address(request, Ipv6Addr::UNSPECIFIED.into(), port)?;
-            tcp(address, request.flags & 1 != 0, backlog(request))
+            tcp(
+                address,
+                request.flags & 1 != 0,
+                backlog(request),
+                siblings(request),
+            )
         }
         AddressType::Descriptor => Err(Errno::INVAL),
     }
@@ -79,7 +84,7 @@ pub(crate) fn for_worker<'a>(
 /// say so themselves.
 pub(crate) fn for_operator(asked: &Listen) -> Result<BoundSocket, Errno> {
     let bound = match &asked.address {
-        ListenAddress::Tcp(address) => tcp(*address, false, DEFAULT_BACKLOG),
+        ListenAddress::Tcp(address) => tcp(*address, false, DEFAULT_BACKLOG, Siblings::None),
         ListenAddress::Udp(address) => udp_socket(*address, UdpFlags::default()),
         ListenAddress::Unix(path) => {
             remove_stale(path);
@@ -90,12 +95,20 @@ pub(crate) fn for_operator(asked: &Listen) -> Result<BoundSocket, Errno> {
     Ok(bound)
 }
 
+/// Binds one more socket to the address of `first`, which was bound with [`Sharing::PerSlot`].
+pub(crate) fn sibling(first: &BoundSocket, request: &BindRequest) -> Result<OwnedFd, Errno> {
+    let address = SocketAddr::try_from(getsockname(&first.descriptor)?)?;
+    let v6_only = address.is_ipv6() && sockopt::ipv6_v6only(&first.descriptor)?;
+    Ok(tcp(address, v6_only, backlog(request), Siblings::Joins)?.descriptor)
+}
+
 /// Dual-stack first; IPv4 where there is no IPv6.
 fn any_address(request: &BindRequest, port: u16) -> Result<BoundSocket, Errno> {
     let v6_only = request.flags & 1 != 0;
-    match tcp((Ipv6Addr::UNSPECIFIED, port).into(), v6_only, backlog(request)) {
+    let (backlog, siblings) = (backlog(request), siblings(request));
+    match tcp((Ipv6Addr::UNSPECIFIED, port).into(), v6_only, backlog, siblings) {
         Err(error) if error != Errno::ADDRINUSE && error != Errno::ACCESS => {
-            tcp((Ipv4Addr::UNSPECIFIED, port).into(), false, backlog(request))
+            tcp((Ipv4Addr::UNSPECIFIED, port).into(), false, backlog, siblings)
         }
         other => other,
     }
@@ -105,13 +118,38 @@ fn backlog(request: &BindRequest) -> u32 {
     request.backlog.unwrap_or(DEFAULT_BACKLOG)
 }
 
-fn tcp(address: SocketAddr, v6_only: bool, backlog: u32) -> Result<BoundSocket, Errno> {
+/// Whether other sockets have the same address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Siblings {
+    None,
+    /// They will: this is the first.
+    Begins,
+    /// They have.
+    Joins,
+}
+
+fn siblings(request: &BindRequest) -> Siblings {
+    match request.sharing {
+        Sharing::PerSlot => Siblings::Begins,
+        Sharing::HandOver | Sharing::Shared => Siblings::None,
+    }
+}
+
+fn tcp(address: SocketAddr, v6_only: bool, backlog: u32, siblings: Siblings) -> Result<BoundSocket, Errno> {
     let socket = socket_with(family(address), SocketType::STREAM, FLAGS, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, v6_only)?;
     }
+    if siblings == Siblings::Joins {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
     bind(&socket, &address)?;
+    if siblings == Siblings::Begins {
+        // After the binding: a port that somebody else has, and shares (another everup, say), is taken. To get into
+        // their group would mix up who serves whom.
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
     listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(BoundSocket {
         sockname: sockname(&socket)?,

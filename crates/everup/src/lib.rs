@@ -36,6 +36,8 @@ mod program;
 mod roster;
 pub mod spec;
 mod sys;
+mod wait;
+pub mod worker;
 
 pub use builder::{Builder, Workers};
 pub use cluster::{Cluster, Events, Fork, Reload, Reloading, StartError, Stdio, TimedOut, WorkerInfo};
@@ -58,3 +60,6 @@ pub use message::{Handle, SendError};
 pub use output::{Line, LineSink, Stream};
 pub use spec::{Ask, Channel, Listen, ListenAddress, Output, Spec, StopPlan};
 pub use sys::{peer, signals};
+pub use worker::{
+    AcceptError, Connection, DrainReason, EnvError, ListenError, Listener, Parent, UnixListener, Worker,
+};

@@ -101,6 +101,7 @@ impl Start {
             _ if !channel => "shared",
             Policy::LeastConnections => "least-connections",
             Policy::RoundRobin => "round-robin",
+            Policy::ReusePort => "reuseport",
             _ => "shared",
         };
         let args = spec.args.iter().map(|arg| arg.to_string_lossy().into_owned());

@@ -72,7 +72,7 @@ impl Supervision {
     }
 
     pub(super) fn apply(self, spec: &mut Spec) -> Result<(), CliError> {
-        let hands_over = spec.channel != everup::Channel::None && spec.policy != everup::Policy::Shared;
+        let hands_over = spec.channel != everup::Channel::None && spec.policy.hands_over();
         if self.spares > 0 && !hands_over {
             return Err(CliError::SpareNeedsHandOver);
         }

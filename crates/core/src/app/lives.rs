@@ -6,7 +6,6 @@ use crate::exit::ExitStatus;
 use crate::id::{Slot, WorkerId};
 use crate::reload::Reload;
 use crate::restart::{Death, When};
-use crate::schedule::Policy;
 use crate::time::Time;
 use crate::worker::{ExitReason, State, Step, Worker};
 use std::time::Duration;
@@ -132,7 +131,7 @@ impl App {
         let Some(since) = worker.ready_since() else {
             return false;
         };
-        let seen = self.config.channel && !self.config.ipc && self.config.policy != Policy::Shared;
+        let seen = self.config.channel && !self.config.ipc && self.config.policy.hands_over();
         let least = self.config.restart.budget.min_uptime;
         !seen || self.dispatcher.accepted(worker.id) > 0 || now.since(since) >= least
     }

@@ -10,6 +10,7 @@ use crate::id::{EndpointId, Slot, Token, WorkerId};
 use crate::notify::Notification;
 use crate::reload::Drained;
 use crate::wire::{Event, Reply};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Something that happened.
@@ -70,6 +71,15 @@ pub enum Input {
         endpoint: EndpointId,
         /// The socket, or why not.
         result: Result<Bound, i32>,
+    },
+    /// What came of [`Action::BindSlot`]; the error is an errno.
+    SlotBound {
+        /// For which endpoint.
+        endpoint: EndpointId,
+        /// For which slot.
+        slot: Slot,
+        /// The socket, or why not.
+        result: Result<Token, i32>,
     },
     /// A connection was accepted.
     Connection {
@@ -203,7 +213,23 @@ pub enum Action {
         /// What.
         request: BindRequest,
     },
-    /// Close an endpoint's socket.
+    /// Bind one more socket to an endpoint's address, for the workers of one slot; report [`Input::SlotBound`]. The first
+    /// slot gets the one that is there.
+    BindSlot {
+        /// Of which endpoint.
+        endpoint: EndpointId,
+        /// For whom.
+        slot: Slot,
+    },
+    /// New connections go to these slots' sockets only, and what waits in the queues of the others is accepted here, as
+    /// far as there is demand.
+    Steer {
+        /// Of which endpoint.
+        endpoint: EndpointId,
+        /// At least one.
+        active: BTreeSet<Slot>,
+    },
+    /// Close an endpoint's sockets.
     Unbind {
         /// Which.
         endpoint: EndpointId,

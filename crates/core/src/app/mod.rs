@@ -41,6 +41,7 @@ use crate::jitter::Jitter;
 use crate::reload::{Reload, Rollout};
 use crate::restart::RestartPolicy;
 use crate::schedule::Policy;
+use crate::steer::Steering;
 use crate::storm::Storm;
 use crate::time::Time;
 use crate::wire::{Reply, SharedKind};
@@ -146,6 +147,7 @@ pub struct App {
     slots: Slots,
     endpoints: Endpoints,
     dispatcher: Dispatcher,
+    steering: Steering,
     /// Endpoints that workers have asked for which are not in the rotation yet.
     waiting: BTreeMap<WorkerId, BTreeSet<EndpointId>>,
     retries: Vec<Retry>,
@@ -212,6 +214,7 @@ impl App {
             failures: 0,
             endpoints: Endpoints::new(config.policy),
             dispatcher: Dispatcher::new(config.policy),
+            steering: Steering::default(),
             retries: Vec::new(),
             all_ready: false,
             killed: 0,
@@ -248,6 +251,15 @@ impl App {
             Input::ChannelClosed { worker } => self.channel_closed(now, worker, out),
             Input::Exited { worker, status } => self.exited(now, worker, status, out),
             Input::Bound { endpoint, result } => self.bound(now, endpoint, result, out),
+            Input::SlotBound {
+                endpoint,
+                slot,
+                result,
+            } => {
+                self.endpoints
+                    .slot_bound(endpoint, slot, result, &mut self.effects);
+                self.effect(now, out);
+            }
             Input::Connection { endpoint, connection } => {
                 self.dispatcher
                     .arrived(now, endpoint, connection, &mut self.placements);
@@ -383,6 +395,10 @@ impl App {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Bind { endpoint, request } => out.push(Action::Bind { endpoint, request }),
+                Effect::BindSlot { endpoint, slot } => {
+                    self.steering.open(endpoint);
+                    out.push(Action::BindSlot { endpoint, slot });
+                }
                 Effect::Reply { worker, seq, reply } => self.reply(worker, seq, reply, out),
                 Effect::Join { worker, endpoint } => self.join(now, worker, endpoint),
                 Effect::Leave { worker, endpoint } => {
@@ -392,6 +408,7 @@ impl App {
                     self.dispatcher.leave(endpoint, worker);
                 }
                 Effect::Unbind { endpoint } => {
+                    self.steering.close(endpoint);
                     self.dispatcher.close(endpoint, &mut self.placements);
                     out.push(Action::Unbind { endpoint });
                 }
@@ -410,6 +427,16 @@ impl App {
         }
         self.effects = effects;
         self.place(out);
+        self.steer(out);
+    }
+
+    /// Tells which slots' sockets are served, where each has its own, if that has changed.
+    fn steer(&mut self, out: &mut Vec<Action>) {
+        let (workers, dispatcher) = (&self.workers, &self.dispatcher);
+        let slot = |id| workers.get(&id).map(|worker| worker.slot);
+        let served = |endpoint| dispatcher.members(endpoint).filter_map(slot).collect();
+        let changes = self.steering.look(served);
+        out.extend(changes.map(|(endpoint, active)| Action::Steer { endpoint, active }));
     }
 
     /// A worker serves an endpoint, if it is in the rotation; else as soon as it is.
@@ -427,6 +454,7 @@ impl App {
             self.join(now, worker, endpoint);
         }
         self.place(out);
+        self.steer(out);
     }
 
     fn place(&mut self, out: &mut Vec<Action>) {

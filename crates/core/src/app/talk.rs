@@ -39,7 +39,8 @@ impl App {
                 };
                 if known.in_service() {
                     known.asked();
-                    self.endpoints.asked(worker, query, &mut self.effects);
+                    let slot = known.slot;
+                    self.endpoints.asked(worker, slot, query, &mut self.effects);
                     self.effect(now, out);
                 }
             }
@@ -51,6 +52,7 @@ impl App {
             Event::Leaving => {
                 self.endpoints.leaving(worker);
                 self.dispatcher.retire(worker);
+                self.steer(out);
                 self.with_worker(now, worker, out, |worker, _| worker.leaves());
             }
             Event::Message(message) => {

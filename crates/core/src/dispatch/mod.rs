@@ -394,6 +394,12 @@ impl Dispatcher {
             .is_some_and(|lane| !lane.members.is_empty())
     }
 
+    /// Who serves an endpoint.
+    pub fn members(&self, endpoint: EndpointId) -> impl Iterator<Item = WorkerId> {
+        let lane = self.endpoints.get(&endpoint).into_iter();
+        lane.flat_map(|lane| lane.members.keys().copied())
+    }
+
     /// How many connections a worker has not acknowledged.
     #[must_use]
     pub fn unanswered(&self, worker: WorkerId) -> usize {

@@ -24,6 +24,21 @@ pub enum Policy {
     RoundRobin,
     /// All workers accept from one listening socket; the kernel chooses. Node's `SCHED_NONE`.
     Shared,
+    /// Each slot has a listening TCP socket of its own, which the primary keeps (`SO_REUSEPORT`): see
+    /// [`crate::steer`]. Other sockets are as with [`Shared`](Self::Shared).
+    ReusePort,
+}
+
+impl Policy {
+    /// Whether the primary accepts connections and hands them over. Otherwise workers accept by themselves, and the
+    /// primary hands over only what nobody else can take.
+    #[must_use]
+    pub const fn hands_over(self) -> bool {
+        match self {
+            Self::LeastConnections | Self::RoundRobin => true,
+            Self::Shared | Self::ReusePort => false,
+        }
+    }
 }
 
 /// A worker that can take a connection now, or in a moment.
@@ -53,7 +68,9 @@ impl Scheduler {
     pub fn new(policy: Policy) -> Self {
         match policy {
             Policy::RoundRobin => Self::RoundRobin(RoundRobin::default()),
-            Policy::LeastConnections | Policy::Shared => Self::LeastConnections(LeastConnections::default()),
+            Policy::LeastConnections | Policy::Shared | Policy::ReusePort => {
+                Self::LeastConnections(LeastConnections::default())
+            }
         }
     }
 

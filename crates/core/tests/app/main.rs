@@ -2,6 +2,7 @@
 
 mod random;
 mod reload;
+mod reuseport;
 mod sim;
 mod storms;
 mod supervision;

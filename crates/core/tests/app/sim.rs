@@ -46,12 +46,20 @@ pub(crate) struct Sim {
     pub(crate) now: Time,
     pub(crate) alive: BTreeMap<WorkerId, Process>,
     pub(crate) sockets: BTreeMap<EndpointId, Token>,
+    /// The sockets of slots, where each has its own.
+    pub(crate) slot_sockets: BTreeMap<Slot, Token>,
+    /// The slots whose sockets get new connections, as told last.
+    pub(crate) steered: BTreeSet<Slot>,
+    /// The sockets that workers got.
+    pub(crate) given: BTreeMap<WorkerId, Token>,
     pub(crate) held: BTreeSet<Token>,
     pub(crate) served: BTreeSet<Token>,
     pub(crate) reset: BTreeSet<Token>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) ports_taken: bool,
+    /// Whether no further socket can be bound to an address.
+    pub(crate) slots_taken: bool,
     pub(crate) next_connection: u64,
     /// Whether connections that are looked at are untouched.
     pub(crate) untouched: bool,
@@ -75,12 +83,16 @@ impl Sim {
             now: Time::ZERO,
             alive: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            slot_sockets: BTreeMap::new(),
+            steered: BTreeSet::new(),
+            given: BTreeMap::new(),
             held: BTreeSet::new(),
             served: BTreeSet::new(),
             reset: BTreeSet::new(),
             notices: Vec::new(),
             outcome: None,
             ports_taken: false,
+            slots_taken: false,
             next_connection: 1_000_000,
             untouched: false,
             uncounted: false,
@@ -192,7 +204,14 @@ impl Sim {
                 });
             }
             Action::Bind { endpoint, request } => self.bind(endpoint, &request),
+            Action::BindSlot { endpoint, slot } => self.bind_slot(endpoint, slot),
+            Action::Steer { active, .. } => {
+                let unknown = |slot: &&Slot| !self.slot_sockets.contains_key(slot);
+                assert_eq!(active.iter().find(unknown), None);
+                self.steered = active;
+            }
             Action::Unbind { endpoint } => {
+                self.slot_sockets.clear();
                 assert!(self.sockets.remove(&endpoint).is_some());
             }
             Action::Place(Placement::HandOver {
@@ -221,17 +240,20 @@ impl Sim {
                     look,
                 });
             }
-            Action::Reply { worker, reply, .. } => self.hear(
-                worker,
-                match reply {
+            Action::Reply { worker, reply, .. } => {
+                let said = match reply {
                     Reply::Failed { errno, .. } => {
                         assert!(errno < 0);
                         "failed"
                     }
                     Reply::HandOver { .. } => "hand-over",
-                    Reply::Shared { .. } => "shared",
-                },
-            ),
+                    Reply::Shared { descriptor, .. } => {
+                        self.given.insert(worker, descriptor);
+                        "shared"
+                    }
+                };
+                self.hear(worker, said);
+            }
             Action::Disconnect { worker } => self.hear(worker, "disconnect"),
             Action::Shutdown { worker } => self.hear(worker, "shutdown"),
             Action::Signal { worker, signal: 15 } => self.hear(worker, "SIGTERM"),
@@ -276,6 +298,19 @@ impl Sim {
             self.sockets.insert(endpoint, token);
         }
         self.queue.push_back(Input::Bound { endpoint, result });
+    }
+
+    fn bind_slot(&mut self, endpoint: EndpointId, slot: Slot) {
+        let token = Token(1000 + u64::from(slot.0));
+        let result = if self.slots_taken { Err(98) } else { Ok(token) };
+        if result.is_ok() {
+            assert_eq!(self.slot_sockets.insert(slot, token), None, "bound twice");
+        }
+        self.queue.push_back(Input::SlotBound {
+            endpoint,
+            slot,
+            result,
+        });
     }
 
     fn hand_over(&mut self, worker: WorkerId, connection: Token, endpoint: EndpointId) {

@@ -1,5 +1,6 @@
 //! Doing what the machine decided.
 
+use super::group::Group;
 use super::{Driver, Listener};
 use crate::bind;
 use crate::poller::Key;
@@ -7,7 +8,7 @@ use crate::spec::Channel as Dialect;
 use crate::sys;
 use everup_core::app::{Action, Input, Notice};
 use everup_core::dispatch::{Look, Placement};
-use everup_core::endpoint::{BindRequest, Bound, Endpoints};
+use everup_core::endpoint::{BindRequest, Bound, Endpoints, Sharing};
 use everup_core::exit::ExitStatus;
 use everup_core::id::{EndpointId, WorkerId};
 use everup_core::wire::Session;
@@ -37,6 +38,15 @@ impl Driver {
                 let result = self.bind(endpoint, &request).map_err(Errno::raw_os_error);
                 self.feed(Input::Bound { endpoint, result });
             }
+            Action::BindSlot { endpoint, slot } => {
+                let result = self.bind_slot(endpoint, slot).map_err(Errno::raw_os_error);
+                self.feed(Input::SlotBound {
+                    endpoint,
+                    slot,
+                    result,
+                });
+            }
+            Action::Steer { endpoint, active } => self.steer(endpoint, &active),
             Action::Unbind { endpoint } => self.unbind(endpoint),
             Action::Reply { worker, seq, reply } => {
                 self.with_session(worker, |session| session.reply(seq, reply))
@@ -148,7 +158,7 @@ impl Driver {
             let known = self.spec.descriptors.get(&fd).map(AsFd::as_fd);
             known.or_else(|| passed().map(|socket| socket.descriptor.as_fd()))
         })?;
-        let ours = !request.shared;
+        let ours = request.sharing == Sharing::HandOver;
         if ours {
             self.poller
                 .watch_arrivals(&socket.descriptor, Key::Listener(endpoint))?;
@@ -169,6 +179,7 @@ impl Driver {
                 foreign: request.fd.is_some(),
                 ready: false,
                 key,
+                group: (request.sharing == Sharing::PerSlot).then(|| Group::new(request.clone())),
             },
         );
         Ok(bound)
@@ -177,6 +188,9 @@ impl Driver {
     fn unbind(&mut self, endpoint: EndpointId) {
         if let Some(listener) = self.listeners.remove(&endpoint) {
             self.poller.forget(&listener.socket.descriptor);
+            for socket in listener.group.iter().flat_map(Group::rescued) {
+                self.poller.forget(socket);
+            }
         }
     }
 }

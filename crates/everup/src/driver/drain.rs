@@ -13,7 +13,6 @@ use everup_core::app::{Action, Input};
 use everup_core::drain::{Gone, Rules};
 use everup_core::id::{EndpointId, WorkerId};
 use everup_core::reload::Drained;
-use everup_core::schedule::Policy;
 use everup_core::time::Time;
 use everup_core::wire::SharedKind;
 use std::net::SocketAddr;
@@ -41,7 +40,7 @@ pub(super) struct Holding {
 impl Driver {
     /// Watches what becomes of the connections of a worker that leaves.
     pub(super) fn hold(&mut self, worker: WorkerId) {
-        if !matches!(self.spec.channel, Dialect::Node(_)) || self.spec.policy == Policy::Shared {
+        if !matches!(self.spec.channel, Dialect::Node(_)) || !self.spec.policy.hands_over() {
             let why = "the workers accept connections themselves";
             return self.drained(worker, unknown(why.into()));
         }

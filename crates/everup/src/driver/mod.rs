@@ -8,6 +8,7 @@
 //!
 //! - [`act`]: doing the actions.
 //! - [`burial`]: what a worker leaves behind.
+//! - [`group`]: the sockets of an endpoint, where each slot has its own.
 //! - [`process`](crate::process) and [`workers`]: starting workers, their channels, their ends.
 //! - [`obey`]: doing what the owner says.
 //! - [`report`]: telling the owner.
@@ -15,6 +16,7 @@
 mod act;
 mod burial;
 mod drain;
+mod group;
 mod health;
 mod obey;
 mod report;
@@ -40,6 +42,7 @@ use everup_core::health::ProbeId;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
 use everup_core::time::Time;
 use everup_core::wire;
+use group::Group;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsString;
@@ -168,6 +171,26 @@ struct Listener {
     ready: bool,
     /// What it is called on the wire.
     key: String,
+    /// Where each slot has its own socket: those. `socket` only holds the address then.
+    group: Option<Group>,
+}
+
+impl Listener {
+    /// A socket that is to be accepted from, and whether connections may still wait there.
+    fn source(&mut self) -> Option<(&OwnedFd, &mut bool)> {
+        match &mut self.group {
+            Some(group) => group.source(),
+            None if self.ours && self.ready => Some((&self.socket.descriptor, &mut self.ready)),
+            None => None,
+        }
+    }
+
+    fn news(&mut self) {
+        match &mut self.group {
+            Some(group) => group.news(),
+            None => self.ready = true,
+        }
+    }
 }
 
 /// Descriptors that are being sent, or may have to be sent again, by token.
@@ -372,7 +395,7 @@ impl Driver {
             Key::Channel(worker) => self.channel_news(worker, news),
             Key::Listener(endpoint) => {
                 if let Some(listener) = self.listeners.get_mut(&endpoint) {
-                    listener.ready = true;
+                    listener.news();
                 }
             }
             Key::Exit(worker) => self.exited(worker),
@@ -408,9 +431,8 @@ impl Driver {
     fn accept(&mut self) -> bool {
         let waiting: Vec<EndpointId> = self
             .listeners
-            .iter()
-            .filter(|(_, l)| l.ours && l.ready)
-            .map(|(&id, _)| id)
+            .iter_mut()
+            .filter_map(|(&id, listener)| listener.source().map(|_| id))
             .collect();
         let mut more = false;
         for endpoint in waiting {
@@ -418,8 +440,8 @@ impl Driver {
             self.accept_from(endpoint, demand);
             let ready = self
                 .listeners
-                .get(&endpoint)
-                .is_some_and(|listener| listener.ready);
+                .get_mut(&endpoint)
+                .is_some_and(|listener| listener.source().is_some());
             more |= ready && self.app.demand(self.now, endpoint) > 0;
         }
         more
@@ -428,10 +450,11 @@ impl Driver {
     /// The cluster stops: nobody new is let in, and everybody who is in is taken out, before the socket is closed.
     /// Whoever would come in between would be turned away by the closing.
     fn accept_the_last(&mut self, endpoint: EndpointId) {
-        let Some(listener) = self.listeners.get(&endpoint).filter(|listener| listener.ours) else {
+        self.admit_no_more_to_group(endpoint);
+        let Some(listener) = self.listeners.get(&endpoint) else {
             return;
         };
-        if listener.socket.kind == wire::SharedKind::Tcp && !listener.foreign {
+        if listener.ours && listener.socket.kind == wire::SharedKind::Tcp && !listener.foreign {
             // If that is not possible, the gap is a few microseconds.
             crate::sys::tcp::admit_no_more(&listener.socket.descriptor).ok();
         }
@@ -440,20 +463,18 @@ impl Driver {
 
     fn accept_from(&mut self, endpoint: EndpointId, most: usize) {
         for _ in 0..most {
-            let Some(listener) = self.listeners.get_mut(&endpoint) else {
+            let source = self.listeners.get_mut(&endpoint).and_then(Listener::source);
+            let Some((socket, ready)) = source else {
                 return;
             };
             let flags = rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC;
-            match rustix::net::accept_with(&listener.socket.descriptor, flags) {
+            match rustix::net::accept_with(socket, flags) {
                 Ok(accepted) => {
                     let connection = self.descriptors.token();
                     self.descriptors.connections.insert(connection, accepted);
                     self.feed(Input::Connection { endpoint, connection });
                 }
-                Err(Errno::AGAIN) => {
-                    listener.ready = false;
-                    return;
-                }
+                Err(Errno::AGAIN) => *ready = false,
                 // These are about one connection that is gone already (`man 2 accept`).
                 Err(
                     Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::NETDOWN | Errno::HOSTUNREACH,
@@ -509,8 +530,11 @@ impl Driver {
     ) -> Option<BorrowedFd<'a>> {
         let handle = || descriptors.handles.get(&token).map(|(_, descriptor)| descriptor);
         let sent = descriptors.connections.get(&token).or_else(handle);
-        let shared = || listeners.values().find(|listener| listener.token == token);
-        sent.map(AsFd::as_fd)
-            .or_else(|| shared().map(|listener| listener.socket.descriptor.as_fd()))
+        let shared = |listener: &'a Listener| match &listener.group {
+            Some(group) => group.find(token),
+            None => (listener.token == token).then_some(&listener.socket.descriptor),
+        };
+        sent.or_else(|| listeners.values().find_map(shared))
+            .map(AsFd::as_fd)
     }
 }

@@ -1,5 +1,7 @@
 //! What the kernel knows of a connection.
 
+use everup_core::steer::Instruction;
+use std::io;
 use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -116,7 +118,7 @@ fn received(info: &TcpInfo) -> u64 {
 ///
 /// # Errors
 /// What `SO_ATTACH_FILTER` says.
-pub(crate) fn admit_no_more(listener: &OwnedFd) -> std::io::Result<()> {
+pub(crate) fn admit_no_more(listener: &OwnedFd) -> io::Result<()> {
     const SYN: u32 = 0x02;
     const FLAGS: u32 = 13;
     let step = |code: u32, jt, jf, k| libc::sock_filter {
@@ -133,16 +135,36 @@ pub(crate) fn admit_no_more(listener: &OwnedFd) -> std::io::Result<()> {
         step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
     ];
+    attach(listener, libc::SO_ATTACH_FILTER, &mut program)
+}
+
+/// From now on a program chooses among the listening sockets that share this one's address: it gives the index of
+/// one, in the order in which they began to listen.
+///
+/// # Errors
+/// What `SO_ATTACH_REUSEPORT_CBPF` says (Linux before 4.5 does not have it).
+pub(crate) fn choose_by(listener: &OwnedFd, program: &[Instruction]) -> io::Result<()> {
+    let step = |step: &Instruction| libc::sock_filter {
+        code: step.code,
+        jt: step.if_true,
+        jf: step.if_false,
+        k: step.operand,
+    };
+    let mut program: Vec<_> = program.iter().map(step).collect();
+    attach(listener, libc::SO_ATTACH_REUSEPORT_CBPF, &mut program)
+}
+
+fn attach(socket: &OwnedFd, option: libc::c_int, program: &mut [libc::sock_filter]) -> io::Result<()> {
     let filter = libc::sock_fprog {
-        len: 4,
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
         filter: program.as_mut_ptr(),
     };
     // SAFETY: the kernel copies the program, which lives until after the call.
     let result = unsafe {
         libc::setsockopt(
-            listener.as_raw_fd(),
+            socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
+            option,
             (&raw const filter).cast(),
             libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).unwrap_or(0),
         )
@@ -150,7 +172,7 @@ pub(crate) fn admit_no_more(listener: &OwnedFd) -> std::io::Result<()> {
     if result == 0 {
         Ok(())
     } else {
-        Err(std::io::Error::last_os_error())
+        Err(io::Error::last_os_error())
     }
 }
 
@@ -217,17 +239,14 @@ mod tests {
         let mut early = TcpStream::connect(address).unwrap();
         admit_no_more(&listener.try_clone().unwrap().into()).unwrap();
         let late = TcpStream::connect_timeout(&address, Duration::from_millis(100));
-        assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let mut server = listener.accept().unwrap().0;
         early.write_all(b"request").unwrap();
         let mut heard = [0; 7];
         server.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"request");
         listener.set_nonblocking(true).unwrap();
-        assert_eq!(
-            listener.accept().unwrap_err().kind(),
-            std::io::ErrorKind::WouldBlock
-        );
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
