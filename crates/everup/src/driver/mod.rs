@@ -556,7 +556,7 @@ impl Driver {
             Command::Status(answer) => {
                 let mut status = self.app.status(self.now);
                 for worker in &mut status.workers {
-                    worker.connections = self.held_open(worker.id);
+                    worker.connections = self.held_open(worker.id).or(worker.connections);
                 }
                 // Nobody may wait for it any more.
                 answer.send(status).ok();
