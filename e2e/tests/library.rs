@@ -2,8 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::{LIMIT, process};
-use everup::{Cluster, Event, Fork, HandleKind, Outcome, RestartPolicy, Spec, WorkerId};
-use std::os::fd::OwnedFd;
+use everup::{Cluster, Event, Fork, Outcome, RestartPolicy, SendError, Spec, WorkerId};
 use std::sync::mpsc::channel;
 
 fn node(script: &str) -> Result<(tempfile::TempDir, Spec)> {
@@ -22,7 +21,7 @@ fn node(script: &str) -> Result<(tempfile::TempDir, Spec)> {
 fn handles_that_cannot_be_delivered_are_closed() -> Result<()> {
     let (_folder, spec) = node("process.kill(process.pid, 'SIGSTOP'); setInterval(() => {}, 1000);")?;
     let (cluster, mut events) = Cluster::start(spec)?;
-    let worker = cluster.fork(Fork::default()).context("it runs")?;
+    let worker = cluster.fork(Fork::default()).context("it runs")?.id();
     let pid = loop {
         match events.recv_timeout(LIMIT)? {
             Some(Event::Fork { pid, .. }) => break pid,
@@ -37,8 +36,15 @@ fn handles_that_cannot_be_delivered_are_closed() -> Result<()> {
     let before = process::descriptors(std::process::id())?;
     for to in [WorkerId(99), worker] {
         for _ in 0..200 {
-            let file: OwnedFd = std::net::TcpListener::bind("127.0.0.1:0")?.into();
-            ensure!(cluster.send_handle(to, "null", HandleKind::Server, file));
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+            let sent = cluster.send_handle(to, &(), listener);
+            ensure!(
+                matches!(
+                    (to == worker, &sent),
+                    (true, Ok(())) | (false, Err(SendError::Gone))
+                ),
+                "{sent:?}"
+            );
         }
     }
     cluster.kill(worker, 9);

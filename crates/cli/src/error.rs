@@ -1,10 +1,10 @@
 //! Everything that can end `everup` with a message: what it says, what to do next, which exit code it has.
 
 use crate::control::ControlError;
-use crate::cpus::InstancesError;
 use crate::duration::{DurationError, show};
 use crate::env_file::EnvFileError;
 use crate::exit::Exit;
+use crate::instances::InstancesError;
 use crate::limits::LimitError;
 use crate::listen::ListenError;
 use crate::pid_file::PidFileError;

@@ -4,12 +4,12 @@
 mod args;
 mod commands;
 mod control;
-mod cpus;
 mod duration;
 mod env_file;
 mod error;
 mod events;
 mod exit;
+mod instances;
 mod limits;
 mod listen;
 mod notes;

@@ -3,11 +3,10 @@
 //!
 //! A reload reads the env files again: what a worker gets is always what they say now, with `--env` on top.
 
-use crate::cpus::MAX_WORKERS;
 use crate::error::CliError;
 use crate::plan::EnvSource;
 use crate::triggers::Trigger;
-use everup::{Cause, Cluster, Reload, Reloading, Rollout};
+use everup::{Cause, Cluster, MAX_WORKERS, Reload, Reloading, Rollout};
 use std::sync::{Arc, Weak};
 
 /// See the module's documentation.

@@ -9,12 +9,13 @@ pub(crate) mod triggers;
 use crate::args::control::ControlArgs;
 use crate::args::{PolicyArg, RunArgs, SerializationArg};
 use crate::control::ControlSocket;
-use crate::cpus::{self, Cpus};
 use crate::error::{CliError, ValueError};
+use crate::instances;
 use crate::pid_file::PidFile;
 use crate::resolve::{self, Interpreter, Program, Request, Search};
 use crate::{duration, env_file, limits, listen, words};
 use doubts::{doubts, overruled};
+use everup::cpus::Cpus;
 use everup::{Ask, Channel, Limits, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
 use health::Health;
 use std::ffi::{OsStr, OsString};
@@ -209,7 +210,9 @@ impl Values {
         }
         let signal = |text: &str| signal_number(text).ok_or(ValueError::Signal);
         Ok(Self {
-            workers: value("--instances", &args.instances, |text| cpus::instances(text, cpus))?,
+            workers: value("--instances", &args.instances, |text| {
+                instances::instances(text, cpus)
+            })?,
             kill_timeout: value("--kill-timeout", &args.kill_timeout, duration::parse)?,
             listen_timeout: optional(
                 "--listen-timeout",

@@ -132,6 +132,8 @@ pub struct Birth {
     pub generation: u32,
     /// Whether it has a channel.
     pub has_channel: bool,
+    /// Whether that is for messages only: it does not say when it boots and listens.
+    pub ipc: bool,
     /// Whether it starts out of the rotation, as a spare.
     pub standby: bool,
     /// Whether it takes connections only when it is ready, and not as soon as it asks for them.
@@ -205,6 +207,8 @@ pub struct Worker {
     pub exit: Option<ExitStatus>,
     state: State,
     has_channel: bool,
+    /// It says when it boots and listens.
+    tells: bool,
     online: Option<Time>,
     asked: bool,
     ready_since: Option<Time>,
@@ -257,6 +261,7 @@ impl Worker {
             exit: None,
             state: State::Starting,
             has_channel: birth.has_channel,
+            tells: birth.has_channel && !birth.ipc,
             online: None,
             asked: false,
             ready_since: None,
@@ -603,8 +608,8 @@ impl Worker {
     /// Uptime is a basis only where nothing better will come, or where it was chosen.
     fn uptime_deadline(&self) -> Option<Time> {
         let uptime = self.readiness.uptime.filter(|_| self.state == State::Starting)?;
-        let silent = !self.asked && (self.ready_limit.is_none() || !self.has_channel);
-        let since = if self.has_channel {
+        let silent = !self.asked && (self.ready_limit.is_none() || !self.tells);
+        let since = if self.tells {
             self.online
         } else {
             Some(self.forked)

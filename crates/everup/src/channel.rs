@@ -27,6 +27,8 @@ pub(crate) struct Channel {
     pub(crate) session: Session,
     received: VecDeque<OwnedFd>,
     broken: bool,
+    /// Whether it is closed as soon as everything is written.
+    pub(crate) closing: bool,
     /// Whether its last write had to wait for the system.
     pub(crate) troubled: bool,
     /// Whether the poller watches for room to write.
@@ -74,6 +76,7 @@ impl Channel {
             session,
             received: VecDeque::new(),
             broken: false,
+            closing: false,
             troubled: false,
             waits_for_room: false,
         };
@@ -86,32 +89,15 @@ impl Channel {
 
     /// Reads once.
     pub(crate) fn read(&mut self, buffer: &mut [u8], events: &mut Vec<Event>) -> Read {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(RECEIVED_AT_ONCE))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        let read = match recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(buffer)],
-            &mut ancillary,
-            flags,
-        ) {
-            Ok(message) => message.bytes,
+        let before = self.received.len();
+        let read = match receive(&self.socket, buffer, &mut self.received) {
+            Ok(0) => return Read::End,
+            Ok(read) => read,
             Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
             Err(_) => return Read::End,
         };
-        let before = self.received.len();
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                self.received.extend(descriptors);
-            }
-        }
-        if read == 0 {
-            return Read::End;
-        }
-        match self
-            .session
-            .receive(&buffer[..read], self.received.len() - before, events)
-        {
+        let arrived = self.received.len() - before;
+        match self.session.receive(&buffer[..read], arrived, events) {
             Ok(()) => Read::Some,
             Err(error) => Read::Garbled(error),
         }
@@ -128,18 +114,12 @@ impl Channel {
             let Some(next) = self.session.transmit() else {
                 return Written::All;
             };
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            let descriptor;
-            if let Some(token) = next.descriptor {
-                let Some(found) = find(token) else {
-                    return Written::Lost;
-                };
-                descriptor = [found];
-                ancillary.push(SendAncillaryMessage::ScmRights(&descriptor));
-            }
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match sendmsg(&self.socket, &[IoSlice::new(next.bytes)], &mut ancillary, flags) {
+            let descriptor = match next.descriptor.map(&find) {
+                Some(None) => return Written::Lost,
+                Some(found) => found,
+                None => None,
+            };
+            match send(&self.socket, next.bytes, descriptor) {
                 Ok(written) => self.session.wrote(written),
                 Err(Errno::AGAIN) => return Written::Full,
                 Err(Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS | Errno::MFILE | Errno::NFILE) => {
@@ -152,4 +132,38 @@ impl Channel {
         self.broken = true;
         Written::Broken
     }
+}
+
+/// Reads what is there, at most a buffer full; descriptors that came with it are appended. 0 is the end.
+pub(crate) fn receive(
+    socket: &OwnedFd,
+    buffer: &mut [u8],
+    received: &mut VecDeque<OwnedFd>,
+) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(RECEIVED_AT_ONCE))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let message = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            received.extend(descriptors);
+        }
+    }
+    Ok(message.bytes)
+}
+
+/// Writes what there is room for; the descriptor goes with the first byte.
+pub(crate) fn send(
+    socket: &OwnedFd,
+    bytes: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = descriptor.map(|descriptor| [descriptor]);
+    if let Some(descriptors) = &descriptors {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
 }

@@ -1,6 +1,7 @@
 //! What happens in a cluster, as its owner sees it.
 
 use crate::cluster::Release;
+use crate::message::Handle;
 use everup_core::cause::Cause;
 use everup_core::exit::ExitStatus;
 use everup_core::id::{Slot, WorkerId};
@@ -15,6 +16,9 @@ pub use everup_core::worker::{ExitReason, ReadyBasis};
 
 /// Something that happened. For one worker always in the order
 /// `Fork → Online → Listening* → Ready → Disconnect → Exit`, where all but `Fork` and `Exit` may be missing.
+///
+/// What concerns a worker has its id, its place and its process id. When it happened:
+/// [`Events::at`](crate::Events::at).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -50,11 +54,19 @@ pub enum Event {
     Online {
         /// Who.
         worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
     },
     /// One of its servers listens.
     Listening {
         /// Who.
         worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
         /// Where.
         address: Address,
     },
@@ -62,6 +74,10 @@ pub enum Event {
     Ready {
         /// Who.
         worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
         /// How we know.
         basis: ReadyBasis,
         /// Since the fork.
@@ -77,6 +93,10 @@ pub enum Event {
     Disconnect {
         /// Who.
         worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
     },
     /// Its process is gone.
     Exit {
@@ -116,6 +136,8 @@ pub enum Event {
         worker: WorkerId,
         /// Its place.
         slot: Slot,
+        /// Its process id; 0 if it is none yet.
+        pid: u32,
         /// Why.
         cause: Cause,
     },
@@ -125,6 +147,8 @@ pub enum Event {
         worker: WorkerId,
         /// Its place.
         slot: Slot,
+        /// Its process id; 0 if it is none yet.
+        pid: u32,
     },
     /// Most of the workers died in the same way within seconds: only one place is filled again, until its worker has
     /// proven itself.
@@ -169,6 +193,10 @@ pub enum Event {
     Message {
         /// From whom.
         worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
         /// The JSON.
         message: String,
     },
@@ -177,6 +205,10 @@ pub enum Event {
     Opaque {
         /// From whom.
         worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
         /// The value, as V8 has it on the wire.
         payload: Vec<u8>,
     },
@@ -184,6 +216,10 @@ pub enum Event {
     Handle {
         /// From whom.
         worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
         /// What the descriptor is.
         kind: HandleKind,
         /// The JSON.
@@ -195,6 +231,10 @@ pub enum Event {
     BindFailed {
         /// Who asked.
         worker: WorkerId,
+        /// Its place.
+        slot: Slot,
+        /// Its process id.
+        pid: u32,
         /// For what, as text.
         address: String,
         /// The platform's error number (positive).
@@ -204,6 +244,10 @@ pub enum Event {
     Error {
         /// The worker it concerns, if one.
         worker: Option<WorkerId>,
+        /// Its place, if the worker has not ended.
+        slot: Option<Slot>,
+        /// Its process id, if the worker has not ended.
+        pid: Option<u32>,
         /// What went wrong, as a lower-case fragment.
         what: String,
     },
@@ -225,6 +269,16 @@ pub enum Event {
 const HANDLE_WEIGHT: usize = 1024 * 1024;
 
 impl Event {
+    /// Something that is survived; `place` is the worker's, as long as it has one.
+    pub(crate) fn error(worker: Option<WorkerId>, place: Option<(Slot, u32)>, what: String) -> Self {
+        Self::Error {
+            worker,
+            slot: place.map(|(slot, _)| slot),
+            pid: place.map(|(_, pid)| pid).filter(|pid| *pid > 0),
+            what,
+        }
+    }
+
     /// How much it holds beside itself: the bytes of a message. A descriptor weighs as much as a large one.
     pub(crate) fn weight(&self) -> usize {
         match self {
@@ -239,14 +293,19 @@ impl Event {
 /// A descriptor that a worker sent. The worker is told when it is dropped, where it waits for that.
 #[derive(Debug)]
 pub struct ReceivedHandle {
+    kind: HandleKind,
     descriptor: OwnedFd,
     /// Told after the descriptor is closed: fields are dropped in this order.
     release: Option<Release>,
 }
 
 impl ReceivedHandle {
-    pub(crate) fn new(descriptor: OwnedFd, release: Option<Release>) -> Self {
-        Self { descriptor, release }
+    pub(crate) fn new(kind: HandleKind, descriptor: OwnedFd, release: Option<Release>) -> Self {
+        Self {
+            kind,
+            descriptor,
+            release,
+        }
     }
 
     /// Another descriptor for the same thing, which the worker is not told about.
@@ -255,6 +314,21 @@ impl ReceivedHandle {
     /// When we are out of descriptors.
     pub fn duplicate(&self) -> std::io::Result<OwnedFd> {
         self.descriptor.try_clone()
+    }
+
+    /// The same as a typed socket, another descriptor: keep `self` for as long as the socket is in use, if the worker is
+    /// to wait for that ([`awaited`](Self::awaited)).
+    ///
+    /// # Errors
+    /// When we are out of descriptors.
+    pub fn open(&self) -> std::io::Result<Handle> {
+        Ok(Handle::of(self.kind, self.duplicate()?))
+    }
+
+    /// The socket itself. The worker is told at once that we have closed our copy: it waits for nothing.
+    #[must_use]
+    pub fn into_handle(self) -> Handle {
+        Handle::of(self.kind, self.descriptor)
     }
 
     /// Whether the worker waits until this is dropped (a socket that came from a server of its).

@@ -208,8 +208,15 @@ impl History {
         self.await_news(None, |kept| (kept.rolled >= generation).then_some(()));
     }
 
+    /// Waits until the cluster has ended; false at the limit.
+    pub(crate) fn await_end(&self, limit: Duration) -> bool {
+        let ended = |kept: &Kept| kept.ended.then_some(());
+        self.await_news(Some(limit), ended).is_some()
+    }
+
     fn await_news<T>(&self, limit: Option<Duration>, look: impl Fn(&Kept) -> Option<T>) -> Option<T> {
-        let end = limit.map(|limit| Instant::now() + limit);
+        // One that cannot be expressed never comes.
+        let end = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut kept = self.lock();
         loop {
             let found = look(&kept);

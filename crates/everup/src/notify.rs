@@ -57,6 +57,29 @@ pub(crate) enum Stranger {
     Other(u32),
 }
 
+/// Says something by `sd_notify` to whoever has started this process; nothing where nobody listens.
+///
+/// # Errors
+/// What the system says: the socket is gone, or full.
+pub(crate) fn say(what: &str) -> io::Result<()> {
+    let Some(name) = std::env::var_os(VARIABLE) else {
+        return Ok(());
+    };
+    let name = name.as_encoded_bytes();
+    let address = match name.split_first() {
+        Some((b'@', abstract_name)) => SocketAddrUnix::new_abstract_name(abstract_name)?,
+        _ => SocketAddrUnix::new(name)?,
+    };
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::sendto(
+        &socket,
+        what.as_bytes(),
+        rustix::net::SendFlags::NOSIGNAL,
+        &address,
+    )?;
+    Ok(())
+}
+
 impl NotifySocket {
     /// A socket with a name that nobody has.
     pub(crate) fn open() -> io::Result<Self> {

@@ -22,9 +22,14 @@ use std::time::{Duration, Instant};
 /// The variable by which a worker's descendants are known, whatever their parent or session is by now.
 pub(crate) const MARK: &str = "EVERUP_WORKER";
 
+/// Tells a worker with Node's cluster channel that the primary is everup, which understands more than Node's does: a
+/// worker may say how many of its connections have ended.
+pub(crate) const FEEDBACK: &str = "EVERUP_CHANNEL";
+
 /// Variables of the protocols between us and one worker: nothing of them is passed on from our own environment, and
 /// they are no business of anybody else.
-pub(crate) const BETWEEN_US: [&str; 10] = [
+pub(crate) const BETWEEN_US: [&str; 11] = [
+    FEEDBACK,
     "NODE_CHANNEL_FD",
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "NODE_UNIQUE_ID",

@@ -80,7 +80,8 @@ pub struct Spec {
     pub instance_var: OsString,
     /// Reap orphans that are given to this process (as PID 1, or as sub-reaper). Only for a process whose
     /// children are all ours: another part of the program that waits for its own children would be robbed. So would a
-    /// second cluster: at most one of a process may have this.
+    /// second cluster: at most one of a process may have this at a time
+    /// ([`StartError::SecondInit`](crate::StartError::SecondInit)).
     pub init: bool,
     /// What every worker may use, and as whom it runs.
     pub limits: Limits,
@@ -132,6 +133,11 @@ impl Spec {
 pub enum Channel {
     /// `NODE_CHANNEL_FD` and `NODE_UNIQUE_ID` are set; `listen` in the worker asks us.
     Node(Serialization),
+    /// As `child_process.fork` does: `NODE_CHANNEL_FD` is set, and nothing of a cluster. For messages and sockets that
+    /// either side sends; `listen` in the worker binds by itself, so workers share no port. When such a worker serves
+    /// cannot be known: unless [`Spec::ready`] names a sign (or it sends the message `ready`), it counts as ready after
+    /// a second. To disconnect it is to close its channel.
+    Ipc(Serialization),
     /// None: the program gets its sockets by `LISTEN_FDS`, or binds by itself.
     None,
 }

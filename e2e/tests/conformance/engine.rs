@@ -3,8 +3,8 @@
 use everup::cluster::Fork;
 use everup::event::ReceivedHandle;
 use everup::{
-    Address, Cluster, Event, Events, ExitStatus, HandleKind, Line, LineSink, Outcome, Spec, TimedOut,
-    WorkerId,
+    Address, Cluster, Event, Events, ExitStatus, Handle, HandleKind, Line, LineSink, Outcome, SendError,
+    Spec, TimedOut, WorkerId,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -157,22 +157,22 @@ impl Engine for Everup {
             env,
             ..Fork::default()
         };
-        self.cluster.fork(fork).map(|worker| worker.0)
+        self.cluster.fork(fork).map(|worker| worker.id().0)
     }
 
     fn send(&mut self, worker: u32, json: &str) {
-        assert!(self.cluster.send(WorkerId(worker), json), "not JSON: {json:.100}");
+        told(self.cluster.send_json(WorkerId(worker), json));
     }
 
     fn send_handle(&mut self, worker: u32, json: &str, kind: HandleKind, fd: OwnedFd) {
-        assert!(
-            self.cluster.send_handle(WorkerId(worker), json, kind, fd),
-            "not JSON: {json:.100}"
-        );
+        let message: &serde_json::value::RawValue = serde_json::from_str(json).expect("JSON");
+        let handle = Handle::Raw(kind, fd);
+        told(self.cluster.send_handle(WorkerId(worker), message, handle));
     }
 
     fn send_opaque(&mut self, worker: u32, payload: Vec<u8>) {
-        self.cluster.send_opaque(WorkerId(worker), payload);
+        let sent = self.cluster.send_opaque(WorkerId(worker), payload);
+        sent.expect("it is sent back as it came");
     }
 
     fn disconnect(&mut self, worker: u32) {
@@ -227,6 +227,14 @@ impl Engine for Everup {
     }
 }
 
+/// A worker that is gone is what some rows are about.
+fn told(sent: Result<(), SendError>) {
+    match sent {
+        Ok(()) | Err(SendError::Gone) => {}
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
 fn seen(event: Event) -> Seen {
     let json = |message: &str| {
         serde_json::from_str(message).unwrap_or_else(|error| panic!("{error}: {message:.200}"))
@@ -236,13 +244,13 @@ fn seen(event: Event) -> Seen {
             worker: worker.0,
             pid,
         },
-        Event::Online { worker } => Seen::Online { worker: worker.0 },
-        Event::Listening { worker, address } => Seen::Listening {
+        Event::Online { worker, .. } => Seen::Online { worker: worker.0 },
+        Event::Listening { worker, address, .. } => Seen::Listening {
             worker: worker.0,
             address,
         },
         Event::Ready { worker, .. } => Seen::Ready { worker: worker.0 },
-        Event::Disconnect { worker } => Seen::Disconnect { worker: worker.0 },
+        Event::Disconnect { worker, .. } => Seen::Disconnect { worker: worker.0 },
         Event::Exit {
             worker,
             status,
@@ -252,7 +260,7 @@ fn seen(event: Event) -> Seen {
             worker: worker.0,
             exit: Exit { status, voluntary },
         },
-        Event::Message { worker, message } => Seen::Message {
+        Event::Message { worker, message, .. } => Seen::Message {
             worker: worker.0,
             json: json(&message),
         },
@@ -261,13 +269,14 @@ fn seen(event: Event) -> Seen {
             kind,
             message,
             descriptor,
+            ..
         } => Seen::Handle {
             worker: worker.0,
             json: json(&message),
             kind: Some(kind),
             descriptor: Some(descriptor),
         },
-        Event::Opaque { worker, payload } => Seen::Opaque {
+        Event::Opaque { worker, payload, .. } => Seen::Opaque {
             worker: worker.0,
             payload,
         },

@@ -211,6 +211,8 @@ fn follow(
                 // The app serves; that is worth more than the file.
                 Err(error) => lock(reporter).event(&Event::Error {
                     worker: None,
+                    slot: None,
+                    pid: None,
                     what: CliError::from(error).message(),
                 }),
             }

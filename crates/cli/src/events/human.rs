@@ -1,14 +1,11 @@
 //! Events as lines for people.
 
 use super::supervision;
-use super::{Known, Start, number};
+use super::{Start, Who, number};
 use crate::duration::show;
 use crate::error::BindFailure;
-use everup::{Death, Event, ExitReason, Outcome, ReadyBasis, WorkerId};
-use std::collections::BTreeMap;
+use everup::{Death, Event, ExitReason, Outcome, ReadyBasis, Slot, WorkerId};
 use std::time::Duration;
-
-type Workers = BTreeMap<WorkerId, Known>;
 
 pub(super) fn start(app: &str, start: &Start) -> String {
     let workers = count(start.workers, "worker");
@@ -31,19 +28,33 @@ pub(super) fn start(app: &str, start: &Start) -> String {
 }
 
 /// The line of an event; `None` for what people need not see.
-pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
-    let who = |worker: &WorkerId| named(*worker, workers.get(worker));
+#[expect(clippy::too_many_lines, reason = "one arm per event")]
+pub(super) fn event(event: &Event) -> Option<String> {
+    let who = |worker: &WorkerId, slot: &Slot, pid: &u32| named(Who::of(*worker, *slot, *pid));
     Some(match event {
         Event::Bound { name: None, address } => format!("bound {address} for the workers"),
         Event::Bound {
             name: Some(name),
             address,
         } => format!("bound {address} for the workers, as `{name}`"),
-        Event::Fork { worker, slot, .. } => format!("{} started in slot {slot}", who(worker)),
+        Event::Fork {
+            worker, slot, pid, ..
+        } => format!("{} started in slot {slot}", who(worker, slot, pid)),
         Event::SpawnFailed { worker, why, .. } => format!("worker {worker} could not be started: {why}"),
-        Event::Online { worker } => format!("{} online", who(worker)),
-        Event::Listening { worker, address } => format!("{} listening on {address}", who(worker)),
-        Event::Ready { worker, basis, after } => {
+        Event::Online { worker, slot, pid } => format!("{} online", who(worker, slot, pid)),
+        Event::Listening {
+            worker,
+            slot,
+            pid,
+            address,
+        } => format!("{} listening on {address}", who(worker, slot, pid)),
+        Event::Ready {
+            worker,
+            slot,
+            pid,
+            basis,
+            after,
+        } => {
             let basis = match basis {
                 // Just told by `listening`.
                 ReadyBasis::Listening => return None,
@@ -53,13 +64,15 @@ pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
                 ReadyBasis::Uptime => "as it stays up and asks for no address",
                 _ => "",
             };
-            format!("{} ready after {}, {basis}", who(worker), show(*after))
+            format!("{} ready after {}, {basis}", who(worker, slot, pid), show(*after))
         }
         Event::AllReady { workers: 1 } => "the worker is ready".into(),
         Event::AllReady { workers } => format!("all {workers} workers are ready"),
-        Event::Disconnect { worker } => format!("{} disconnected", who(worker)),
+        Event::Disconnect { worker, slot, pid } => format!("{} disconnected", who(worker, slot, pid)),
         Event::Exit {
             worker,
+            slot,
+            pid,
             status,
             reason,
             forced,
@@ -70,14 +83,27 @@ pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
         } => {
             let oom = if *oom { " (out of memory)" } else { "" };
             let ended = format!("{status}{oom}");
-            exit(&who(worker), &ended, (*reason, *forced), *voluntary, *uptime)
+            exit(
+                &who(worker, slot, pid),
+                &ended,
+                (*reason, *forced),
+                *voluntary,
+                *uptime,
+            )
         }
         Event::Respawn { slot, delay, death } => respawn(slot.0, *delay, *death),
         Event::Error {
             worker: Some(worker),
+            slot,
+            pid,
             what,
-        } => format!("{}: {what}", who(worker)),
-        Event::Error { worker: None, what } => what.clone(),
+        } => {
+            let (worker, slot, pid) = (*worker, *slot, *pid);
+            format!("{}: {what}", named(Who { worker, slot, pid }))
+        }
+        Event::Error {
+            worker: None, what, ..
+        } => what.clone(),
         Event::Stopping => "stopping".into(),
         Event::Stopped { outcome } => match outcome {
             Outcome::Stopped => "stopped".into(),
@@ -90,7 +116,7 @@ pub(super) fn event(event: &Event, workers: &Workers) -> Option<String> {
             "{} not shown: this output is read too slowly",
             count(*events, "event")
         ),
-        other => return supervision::human(other, |worker| who(&worker)),
+        other => return supervision::human(other, named),
     })
 }
 
@@ -136,15 +162,10 @@ fn respawn(slot: u32, delay: Duration, death: Death) -> String {
 }
 
 /// Also who is in the way, the first time.
-pub(super) fn bind_failed(
-    worker: WorkerId,
-    known: Option<&Known>,
-    failure: &BindFailure,
-    first: bool,
-) -> String {
+pub(super) fn bind_failed(who: Who, failure: &BindFailure, first: bool) -> String {
     let line = format!(
         "{} could not listen on {}: {}",
-        named(worker, known),
+        named(who),
         failure.address,
         failure.reason()
     );
@@ -154,12 +175,10 @@ pub(super) fn bind_failed(
     }
 }
 
-fn named(worker: WorkerId, known: Option<&Known>) -> String {
-    match known {
-        Some(Known { pid: 1.., .. }) => {
-            format!("worker {worker} (pid {})", known.map_or(0, |known| known.pid))
-        }
-        _ => format!("worker {worker}"),
+fn named(who: Who) -> String {
+    match who.pid {
+        Some(pid) => format!("worker {} (pid {pid})", who.worker),
+        None => format!("worker {}", who.worker),
     }
 }
 
@@ -171,19 +190,12 @@ fn count(number: impl TryInto<u64> + Copy + std::fmt::Display, thing: &str) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpus::Cpus;
     use crate::port_owner::Owner;
-    use everup::{Address, ExitStatus, Slot};
+    use everup::cpus::Cpus;
+    use everup::{Address, ExitStatus};
 
     fn lines(events: &[Event]) -> Vec<String> {
-        let workers = BTreeMap::from([(
-            WorkerId(2),
-            Known {
-                slot: Slot(1),
-                pid: 123,
-            },
-        )]);
-        events.iter().filter_map(|e| event(e, &workers)).collect()
+        events.iter().filter_map(event).collect()
     }
 
     const WORKER: WorkerId = WorkerId(2);
@@ -194,6 +206,8 @@ mod tests {
         let address = Address::Tcp("0.0.0.0:3000".parse().unwrap());
         let ready = |basis| Event::Ready {
             worker: WORKER,
+            slot: SLOT,
+            pid: 123,
             basis,
             after: Duration::from_secs(1),
         };
@@ -204,9 +218,15 @@ mod tests {
                 pid: 123,
                 generation: 1,
             },
-            Event::Online { worker: WORKER },
+            Event::Online {
+                worker: WORKER,
+                slot: SLOT,
+                pid: 123,
+            },
             Event::Listening {
                 worker: WORKER,
+                slot: SLOT,
+                pid: 123,
                 address: address.clone(),
             },
             Event::Bound {
@@ -261,7 +281,11 @@ mod tests {
             core: false,
         };
         let told = lines(&[
-            Event::Disconnect { worker: WORKER },
+            Event::Disconnect {
+                worker: WORKER,
+                slot: SLOT,
+                pid: 123,
+            },
             exit(ExitStatus::Code(1), ExitReason::Own, false),
             exit(ExitStatus::Code(0), ExitReason::Own, true),
             exit(ExitStatus::Code(0), ExitReason::Stopped, true),
@@ -312,18 +336,26 @@ mod tests {
         let told = lines(&[
             Event::Message {
                 worker: WORKER,
+                slot: SLOT,
+                pid: 123,
                 message: "{}".into(),
             },
             Event::Error {
                 worker: Some(WORKER),
+                slot: Some(SLOT),
+                pid: Some(123),
                 what: "something odd".into(),
             },
             Event::Error {
                 worker: Some(WorkerId(9)),
+                slot: None,
+                pid: None,
                 what: "gone".into(),
             },
             Event::Error {
                 worker: None,
+                slot: None,
+                pid: None,
                 what: "trouble".into(),
             },
             Event::Stopping,
@@ -355,11 +387,7 @@ mod tests {
 
     #[test]
     fn the_start() {
-        let cpus = Cpus {
-            usable: 2,
-            affinity: 8,
-            quota: Some(2),
-        };
+        let cpus = Cpus::of(8, Some(2));
         let command = "/usr/bin/node /srv/app.js".to_owned();
         let mut it = Start {
             workers: 2,
@@ -373,11 +401,7 @@ mod tests {
             start("app", &it),
             "app: 2 workers, 2 CPUs of 8 by its cgroup's quota, policy round-robin: /usr/bin/node /srv/app.js"
         );
-        it.cpus = Cpus {
-            usable: 1,
-            affinity: 1,
-            quota: None,
-        };
+        it.cpus = Cpus::of(1, None);
         it.channel = false;
         it.workers = 1;
         it.listen = vec!["tcp://0.0.0.0:80".into()];
@@ -398,13 +422,14 @@ mod tests {
             errno: 98,
             owner,
         };
+        let who = Who::of(WorkerId(1), SLOT, 0);
         assert_eq!(
-            bind_failed(WorkerId(1), None, &failure, true),
+            bind_failed(who, &failure, true),
             "worker 1 could not listen on 0.0.0.0:3000: address already in use\n\
              hint: port 3000 is held by process 7: nginx"
         );
         assert_eq!(
-            bind_failed(WorkerId(1), None, &failure, false),
+            bind_failed(who, &failure, false),
             "worker 1 could not listen on 0.0.0.0:3000: address already in use"
         );
     }

@@ -1,14 +1,14 @@
 //! Events as JSON objects. Names and fields are an interface: `docs/run.md` has an example of each, and a test
 //! compares.
 
-use super::{Known, Start, number, supervision};
+use super::{Start, Who, number, supervision};
 use crate::duration::millis;
 use crate::error::{BindFailure, CliError};
 use everup::{
-    Address, Death, Event, ExitReason, ExitStatus, HandleKind, Outcome, ReadyBasis, WorkerId, signal_name,
+    Address, Death, Event, ExitReason, ExitStatus, HandleKind, Outcome, ReadyBasis, Slot, WorkerId,
+    signal_name,
 };
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 
 pub(super) type Object = Map<String, Value>;
 
@@ -39,10 +39,8 @@ pub(super) fn start(start: &Start) -> Object {
 
 /// The object of a cluster's event.
 #[expect(clippy::too_many_lines, reason = "one arm per event")]
-pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Object {
-    let of = |name: &str, worker: &WorkerId, fields: &[(&str, Value)]| {
-        of_worker(name, *worker, workers.get(worker), fields)
-    };
+pub(super) fn event(event: &Event) -> Object {
+    let who = |worker: &WorkerId, slot: &Slot, pid: &u32| Who::of(*worker, *slot, *pid);
     match event {
         Event::Bound { name, address } => {
             let mut fields = vec![("name", json!(name))];
@@ -50,8 +48,15 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
             object("bound", &fields)
         }
         Event::Fork {
-            worker, generation, ..
-        } => of("fork", worker, &[("generation", (*generation).into())]),
+            worker,
+            slot,
+            pid,
+            generation,
+        } => of_worker(
+            "fork",
+            who(worker, slot, pid),
+            &[("generation", (*generation).into())],
+        ),
         Event::SpawnFailed { worker, slot, why } => object(
             "spawn_failed",
             &[
@@ -60,20 +65,33 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
                 ("why", why.as_str().into()),
             ],
         ),
-        Event::Online { worker } => of("online", worker, &[]),
-        Event::Listening { worker, address } => of("listening", worker, &address_fields(address)),
-        Event::Ready { worker, basis, after } => of(
-            "ready",
+        Event::Online { worker, slot, pid } => of_worker("online", who(worker, slot, pid), &[]),
+        Event::Listening {
             worker,
+            slot,
+            pid,
+            address,
+        } => of_worker("listening", who(worker, slot, pid), &address_fields(address)),
+        Event::Ready {
+            worker,
+            slot,
+            pid,
+            basis,
+            after,
+        } => of_worker(
+            "ready",
+            who(worker, slot, pid),
             &[
                 ("basis", basis_name(*basis).into()),
                 ("after_ms", millis(*after).into()),
             ],
         ),
         Event::AllReady { workers } => object("all_ready", &[("workers", (*workers).into())]),
-        Event::Disconnect { worker } => of("disconnect", worker, &[]),
+        Event::Disconnect { worker, slot, pid } => of_worker("disconnect", who(worker, slot, pid), &[]),
         Event::Exit {
             worker,
+            slot,
+            pid,
             status,
             generation,
             reason,
@@ -92,7 +110,7 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
             }
             fields.push(("voluntary", (*voluntary).into()));
             fields.push(("uptime_ms", millis(*uptime).into()));
-            of("exit", worker, &fields)
+            of_worker("exit", who(worker, slot, pid), &fields)
         }
         Event::Respawn { slot, delay, death } => object(
             "respawn",
@@ -103,34 +121,49 @@ pub(super) fn event(event: &Event, workers: &BTreeMap<WorkerId, Known>) -> Objec
                 ("failures", number(*death).into()),
             ],
         ),
-        Event::Message { worker, message } => of("message", worker, &message_fields(message)),
+        Event::Message {
+            worker,
+            slot,
+            pid,
+            message,
+        } => of_worker("message", who(worker, slot, pid), &message_fields(message)),
         Event::Handle {
             worker,
+            slot,
+            pid,
             kind,
             message,
             ..
         } => {
             let mut fields = vec![("kind", kind_name(*kind).into())];
             fields.extend(message_fields(message));
-            of("handle", worker, &fields)
+            of_worker("handle", who(worker, slot, pid), &fields)
         }
         Event::Error {
             worker: Some(worker),
+            slot,
+            pid,
             what,
-        } => of("error", worker, &[("message", what.clone().into())]),
-        Event::Error { worker: None, what } => object("error", &[("message", what.clone().into())]),
+        } => {
+            let (worker, slot, pid) = (*worker, *slot, *pid);
+            of_worker(
+                "error",
+                Who { worker, slot, pid },
+                &[("message", what.clone().into())],
+            )
+        }
+        Event::Error {
+            worker: None, what, ..
+        } => object("error", &[("message", what.clone().into())]),
         Event::Stopping => object("stopping", &[]),
         Event::Stopped { outcome } => stopped(*outcome),
         Event::Skipped { events } => object("skipped", &[("events", (*events).into())]),
-        other => {
-            let of = |name: &str, worker: WorkerId, fields: &[(&str, Value)]| of(name, &worker, fields);
-            // Else an event that this version has no name for.
-            supervision::json(other, of).unwrap_or_else(|| object("other", &[]))
-        }
+        // Else an event that this version has no name for.
+        other => supervision::json(other).unwrap_or_else(|| object("other", &[])),
     }
 }
 
-pub(super) fn bind_failed(worker: WorkerId, known: Option<&Known>, failure: &BindFailure) -> Object {
+pub(super) fn bind_failed(who: Who, failure: &BindFailure) -> Object {
     let mut fields = vec![
         ("address", failure.address.clone().into()),
         ("errno", failure.errno.into()),
@@ -139,7 +172,7 @@ pub(super) fn bind_failed(worker: WorkerId, known: Option<&Known>, failure: &Bin
     if let Some(owner) = &failure.owner {
         fields.push(("owner", json!({ "pid": owner.pid, "command": owner.command })));
     }
-    of_worker("bind_failed", worker, known, &fields)
+    of_worker("bind_failed", who, &fields)
 }
 
 pub(super) fn fatal(error: &CliError) -> Object {
@@ -151,12 +184,10 @@ pub(super) fn fatal(error: &CliError) -> Object {
     object("fatal", &fields)
 }
 
-fn of_worker(name: &str, worker: WorkerId, known: Option<&Known>, fields: &[(&str, Value)]) -> Object {
-    let mut all = vec![("worker", worker.0.into())];
-    if let Some(known) = known {
-        all.push(("slot", known.slot.0.into()));
-        all.push(("pid", known.pid.into()));
-    }
+pub(super) fn of_worker(name: &str, who: Who, fields: &[(&str, Value)]) -> Object {
+    let mut all = vec![("worker", who.worker.0.into())];
+    all.extend(who.slot.map(|slot| ("slot", slot.0.into())));
+    all.extend(who.pid.map(|pid| ("pid", pid.into())));
     all.extend(fields.iter().cloned());
     object(name, &all)
 }
@@ -274,28 +305,22 @@ fn message_fields(message: &str) -> Vec<(&'static str, Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpus::Cpus;
     use crate::error::End;
     use crate::port_owner::Owner;
-    use everup::{Cause, Phase, Slot};
+    use everup::cpus::Cpus;
+    use everup::{Cause, Phase};
     use std::time::Duration;
 
     const WORKER: WorkerId = WorkerId(1);
-    const KNOWN: Known = Known {
-        slot: Slot(0),
-        pid: 4001,
-    };
+    const SLOT: Slot = Slot(0);
+    const PID: u32 = 4001;
 
     fn told(it: &Event) -> Object {
-        event(it, &BTreeMap::from([(WORKER, KNOWN)]))
+        event(it)
     }
 
     fn while_starting() -> Vec<Object> {
-        let cpus = Cpus {
-            usable: 2,
-            affinity: 2,
-            quota: None,
-        };
+        let cpus = Cpus::of(2, None);
         let command = "/usr/bin/node /srv/web.js".to_owned();
         let policy = "least-connections";
         let first = Start {
@@ -318,6 +343,9 @@ mod tests {
         let listening = |address| {
             told(&Event::Listening {
                 worker: WORKER,
+                slot: SLOT,
+                pid: PID,
+
                 address,
             })
         };
@@ -332,22 +360,29 @@ mod tests {
             }),
             told(&Event::Fork {
                 worker: WORKER,
-                slot: KNOWN.slot,
-                pid: KNOWN.pid,
+                slot: SLOT,
+                pid: PID,
                 generation: 1,
             }),
             told(&Event::SpawnFailed {
                 worker: WORKER,
-                slot: KNOWN.slot,
+                slot: SLOT,
                 why: "Permission denied (os error 13)".into(),
             }),
-            told(&Event::Online { worker: WORKER }),
+            told(&Event::Online {
+                worker: WORKER,
+                slot: SLOT,
+                pid: PID,
+            }),
             listening(Address::Tcp("[::]:3000".parse().unwrap())),
             listening(Address::Unix("/run/web.sock".into())),
             listening(Address::Descriptor(5)),
-            bind_failed(WORKER, Some(&KNOWN), &failure),
+            bind_failed(Who::of(WORKER, SLOT, PID), &failure),
             told(&Event::Ready {
                 worker: WORKER,
+                slot: SLOT,
+                pid: PID,
+
                 basis,
                 after,
             }),
@@ -360,7 +395,8 @@ mod tests {
         vec![
             told(&Event::Replacing {
                 worker: WORKER,
-                slot: KNOWN.slot,
+                slot: SLOT,
+                pid: PID,
                 cause: Cause::Memory {
                     bytes: 320 << 20,
                     limit: 300 << 20,
@@ -368,11 +404,12 @@ mod tests {
             }),
             told(&Event::Promoted {
                 worker: WORKER,
-                slot: KNOWN.slot,
+                slot: SLOT,
+                pid: PID,
             }),
             told(&Event::Storm {
                 status: code,
-                probe: KNOWN.slot,
+                probe: SLOT,
             }),
             told(&Event::Calm),
             told(&Event::Scaled { from: 2, to: 4 }),
@@ -384,14 +421,14 @@ mod tests {
                 total: 2,
             }),
             told(&Event::Overlap),
-            told(&Event::Finished { slot: KNOWN.slot }),
+            told(&Event::Finished { slot: SLOT }),
         ]
     }
 
     fn afterwards() -> Vec<Object> {
         let exit = |status, reason, voluntary| {
             let uptime = Duration::from_secs(2);
-            let (slot, pid) = (KNOWN.slot, KNOWN.pid);
+            let (slot, pid) = (SLOT, PID);
             told(&Event::Exit {
                 worker: WORKER,
                 slot,
@@ -422,18 +459,27 @@ mod tests {
         vec![
             told(&Event::Message {
                 worker: WORKER,
+                slot: SLOT,
+                pid: PID,
+
                 message,
             }),
-            told(&Event::Disconnect { worker: WORKER }),
+            told(&Event::Disconnect {
+                worker: WORKER,
+                slot: SLOT,
+                pid: PID,
+            }),
             exit(code, ExitReason::Own, false),
             exit(signal, ExitReason::KillTimeout, true),
             told(&Event::Respawn {
-                slot: KNOWN.slot,
+                slot: SLOT,
                 delay,
                 death: Death::Early { in_a_row: 3 },
             }),
             told(&Event::Error {
                 worker: Some(WORKER),
+                slot: Some(SLOT),
+                pid: Some(PID),
                 what,
             }),
             told(&Event::Skipped { events: 12 }),
@@ -453,7 +499,13 @@ mod tests {
     fn a_message_that_is_no_unicode() {
         let message = r#"{"u":"\ud800"}"#.to_owned();
         let worker = WORKER;
-        let told = Value::Object(told(&Event::Message { worker, message })).to_string();
+        let told = Value::Object(told(&Event::Message {
+            worker,
+            slot: SLOT,
+            pid: PID,
+            message,
+        }))
+        .to_string();
         assert_eq!(
             told,
             r#"{"event":"message","worker":1,"slot":0,"pid":4001,"message":"{\"u\":\"\\ud800\"}","raw":true}"#

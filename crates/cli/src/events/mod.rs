@@ -11,15 +11,14 @@ pub(crate) use json::reason_name;
 pub(crate) use time::rfc3339;
 
 use crate::args::EventFormat;
-use crate::cpus::Cpus;
 use crate::error::{BindFailure, CliError, End, plain};
 use crate::notes::Notes;
 use crate::output::paint;
 use crate::port_owner;
+use everup::cpus::Cpus;
 use everup::{Channel, Death, Event, ExitReason, ExitStatus, Policy, Slot, Spec, WorkerId};
 use serde_json::{Map, Value};
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 /// Tells events in the form that was asked for.
@@ -31,7 +30,6 @@ pub(crate) struct Reporter {
     /// So many lines found no room since the last one that did.
     skipped: Cell<u64>,
     app: String,
-    workers: BTreeMap<WorkerId, Known>,
     bind: Option<BindFailure>,
     ends: Ends,
 }
@@ -56,11 +54,24 @@ impl Ends {
     }
 }
 
-/// What later events of a worker do not say again.
+/// Which worker an event is about.
 #[derive(Debug, Clone, Copy)]
-struct Known {
-    slot: Slot,
-    pid: u32,
+struct Who {
+    worker: WorkerId,
+    /// Unknown of one that has ended.
+    slot: Option<Slot>,
+    /// Unknown of one that has ended, or never was a process.
+    pid: Option<u32>,
+}
+
+impl Who {
+    fn of(worker: WorkerId, slot: Slot, pid: u32) -> Self {
+        Self {
+            worker,
+            slot: Some(slot),
+            pid: Some(pid).filter(|pid| *pid > 0),
+        }
+    }
 }
 
 /// How many deaths there were of this kind, where that is told.
@@ -121,7 +132,6 @@ impl Reporter {
             colour,
             skipped: Cell::new(0),
             app,
-            workers: BTreeMap::new(),
             bind: None,
             ends: Ends::default(),
         }
@@ -143,38 +153,25 @@ impl Reporter {
     /// An event of the cluster.
     pub(crate) fn event(&mut self, event: &Event) {
         self.ends.note(event);
-        if let Event::Fork {
-            worker, slot, pid, ..
-        } = event
-        {
-            self.workers.insert(
-                *worker,
-                Known {
-                    slot: *slot,
-                    pid: *pid,
-                },
-            );
-        }
         if let Event::BindFailed {
             worker,
+            slot,
+            pid,
             address,
             errno,
         } = event
         {
-            self.bind_failed(*worker, address, *errno);
+            self.bind_failed(Who::of(*worker, *slot, *pid), address, *errno);
         } else {
             match self.format {
                 EventFormat::Human => {
-                    if let Some(text) = human::event(event, &self.workers) {
+                    if let Some(text) = human::event(event) {
                         self.add(self.human(&text));
                     }
                 }
-                EventFormat::Json => self.add(self.json(json::event(event, &self.workers))),
+                EventFormat::Json => self.add(self.json(json::event(event))),
                 EventFormat::None => {}
             }
-        }
-        if let Event::Exit { worker, .. } = event {
-            self.workers.remove(worker);
         }
     }
 
@@ -193,7 +190,7 @@ impl Reporter {
     }
 
     /// Who holds the port is looked up and told once per address: every worker will have the same trouble.
-    fn bind_failed(&mut self, worker: WorkerId, address: &str, errno: i32) {
+    fn bind_failed(&mut self, who: Who, address: &str, errno: i32) {
         let again = self
             .bind
             .as_ref()
@@ -207,10 +204,9 @@ impl Reporter {
             });
         }
         let Some(failure) = &self.bind else { return };
-        let known = self.workers.get(&worker);
         self.tell(
-            || human::bind_failed(worker, known, failure, !again),
-            || json::bind_failed(worker, known, failure),
+            || human::bind_failed(who, failure, !again),
+            || json::bind_failed(who, failure),
         );
     }
 
@@ -250,8 +246,8 @@ impl Reporter {
             events => Event::Skipped { events },
         };
         match self.format {
-            EventFormat::Human => human::event(&event, &self.workers).map(|text| self.human(&text)),
-            EventFormat::Json => Some(self.json(json::event(&event, &self.workers))),
+            EventFormat::Human => human::event(&event).map(|text| self.human(&text)),
+            EventFormat::Json => Some(self.json(json::event(&event))),
             EventFormat::None => None,
         }
     }
@@ -324,6 +320,8 @@ mod tests {
         });
         reporter.event(&Event::Error {
             worker: Some(worker),
+            slot: Some(slot),
+            pid: Some(pid),
             what: "something odd".into(),
         });
         reporter.event(&exit(ExitReason::ListenTimeout));

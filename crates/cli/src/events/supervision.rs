@@ -1,19 +1,31 @@
 //! Replacements, storms, scaling and reloads: as lines for people, and as JSON.
 
-use super::json::{Object, object, status_fields};
+use super::Who;
+use super::json::{Object, object, of_worker, status_fields};
 use crate::duration::{millis, show};
 use everup::{Cause, Change, Event, Phase, Receipt, Verdict};
 use serde_json::{Value, json};
 
 /// The line of an event; `None` if it is none of these.
-pub(super) fn human(event: &Event, who: impl Fn(everup::WorkerId) -> String) -> Option<String> {
+pub(super) fn human(event: &Event, named: impl Fn(Who) -> String) -> Option<String> {
     Some(match event {
-        Event::Replacing { worker, cause, .. } => match cause {
-            Cause::Reload | Cause::Restart | Cause::Cron | Cause::Watch => return None,
-            Cause::Scale => format!("{} leaves: {cause}", who(*worker)),
-            cause => format!("{} is being replaced: {cause}", who(*worker)),
-        },
-        Event::Promoted { worker, .. } => format!("{} takes an empty place: it stood by", who(*worker)),
+        Event::Replacing {
+            worker,
+            slot,
+            pid,
+            cause,
+        } => {
+            let name = || named(Who::of(*worker, *slot, *pid));
+            match cause {
+                Cause::Reload | Cause::Restart | Cause::Cron | Cause::Watch => return None,
+                Cause::Scale => format!("{} leaves: {cause}", name()),
+                cause => format!("{} is being replaced: {cause}", name()),
+            }
+        }
+        Event::Promoted { worker, slot, pid } => {
+            let name = named(Who::of(*worker, *slot, *pid));
+            format!("{name} takes an empty place: it stood by")
+        }
         Event::Storm { status, probe } => format!(
             "most workers died with {status} within seconds: only slot {probe} is tried until it stays up"
         ),
@@ -83,13 +95,15 @@ pub(crate) fn receipt(receipt: &Receipt) -> String {
 }
 
 /// The object of an event; `None` if it is none of these.
-pub(super) fn json(
-    event: &Event,
-    of: impl Fn(&str, everup::WorkerId, &[(&str, Value)]) -> Object,
-) -> Option<Object> {
+pub(super) fn json(event: &Event) -> Option<Object> {
     Some(match event {
-        Event::Replacing { worker, cause, .. } => of("replacing", *worker, &cause_fields(*cause)),
-        Event::Promoted { worker, .. } => of("promoted", *worker, &[]),
+        Event::Replacing {
+            worker,
+            slot,
+            pid,
+            cause,
+        } => of_worker("replacing", Who::of(*worker, *slot, *pid), &cause_fields(*cause)),
+        Event::Promoted { worker, slot, pid } => of_worker("promoted", Who::of(*worker, *slot, *pid), &[]),
         Event::Storm { status, probe } => {
             let mut fields = vec![("probe", probe.0.into())];
             fields.extend(status_fields(*status));

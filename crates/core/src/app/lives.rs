@@ -80,7 +80,8 @@ impl App {
         let Some(known) = self.workers.get_mut(&worker).filter(|known| known.connected) else {
             return;
         };
-        let restarts = self.config.restart.when != When::Never;
+        // One that closes the channel of a cluster is about to end; for any other it is one thing among many.
+        let restarts = self.config.restart.when != When::Never && !self.config.ipc;
         known.channel_closed(now, restarts.then_some(self.config.kill_timeout));
         out.push(Action::Notice(Notice::Disconnect { worker }));
         self.out_of_rotation(now, worker, out);
@@ -130,7 +131,7 @@ impl App {
         let Some(since) = worker.ready_since() else {
             return false;
         };
-        let seen = self.config.channel && self.config.policy.hands_over();
+        let seen = self.config.channel && !self.config.ipc && self.config.policy.hands_over();
         let least = self.config.restart.budget.min_uptime;
         !seen || self.dispatcher.accepted(worker.id) > 0 || now.since(since) >= least
     }
@@ -328,18 +329,32 @@ impl App {
     }
 
     pub(super) fn stop(&mut self, now: Time, out: &mut Vec<Action>) {
-        self.tell_receipt(now, true, out);
-        self.begin_stop(out);
-        self.dispatcher.flush(now, &mut self.placements);
-        self.place(out);
-        self.endpoints.unbind_all(&mut self.effects);
-        self.effect(now, out);
+        self.close_all(now, out);
         let (ask, limit) = (self.config.ask, self.config.kill_timeout);
         for id in self.ids() {
             self.out_of_rotation(now, id, out);
             self.with_worker(now, id, out, |worker, steps| worker.stop(now, ask, limit, steps));
         }
         self.end_if_over(out);
+    }
+
+    /// Node's `cluster.disconnect()`: as a stop, but nobody is killed.
+    pub(super) fn disconnect_all(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.close_all(now, out);
+        for id in self.ids() {
+            self.disconnect(now, id, out);
+        }
+        self.end_if_over(out);
+    }
+
+    /// The beginning of the end: nobody is started, and no connection accepted any more.
+    fn close_all(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.tell_receipt(now, true, out);
+        self.begin_stop(out);
+        self.dispatcher.flush(now, &mut self.placements);
+        self.place(out);
+        self.endpoints.unbind_all(&mut self.effects);
+        self.effect(now, out);
     }
 
     pub(super) fn stop_now(&mut self, now: Time, out: &mut Vec<Action>) {

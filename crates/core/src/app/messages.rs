@@ -175,6 +175,9 @@ pub enum Input {
     /// An operator: stop everything by the ladder. What waits in the kernel's queues was accepted just before:
     /// it is still handed over, and the sockets are closed.
     Stop,
+    /// An operator: everybody disconnects, and nobody is killed. Then it is over. As for [`Input::Stop`], what waits is
+    /// handed over, and the sockets are closed.
+    DisconnectAll,
     /// An operator: kill everything now.
     StopNow,
 }

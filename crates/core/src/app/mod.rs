@@ -60,6 +60,8 @@ pub struct Config {
     pub policy: Policy,
     /// Whether workers have a channel.
     pub channel: bool,
+    /// Whether that carries messages only: what is of a cluster, its workers do not say.
+    pub ipc: bool,
     /// Whether dead workers are replaced.
     pub restart: RestartPolicy,
     /// How a worker is asked to stop.
@@ -104,6 +106,7 @@ impl Default for Config {
             workers: 1,
             policy: Policy::default(),
             channel: true,
+            ipc: false,
             restart: RestartPolicy::default(),
             ask: Ask::Disconnect,
             kill_timeout: Duration::from_secs(5),
@@ -295,6 +298,7 @@ impl App {
             Input::AbortReload => self.call_off(now, out),
             Input::Launch => self.launch(now, out),
             Input::Stop => self.stop(now, out),
+            Input::DisconnectAll => self.disconnect_all(now, out),
             Input::StopNow => self.stop_now(now, out),
         }
         if std::mem::take(&mut self.restless) && self.phase == Phase::Running {

@@ -65,8 +65,9 @@ impl App {
         let limit = self.config.ready_limit;
         let reload_limit = || self.reload.as_ref().map(Reload::ready_limit);
         let fallback = || reload_limit().unwrap_or(self.config.rollout.ready_limit);
+        let tells = self.config.channel && !self.config.ipc;
         let ready_limit = match limit {
-            Some(limit) if self.config.channel || readiness.chosen || strict => Some(limit),
+            Some(limit) if tells || readiness.chosen || strict => Some(limit),
             _ if strict || readiness.chosen && self.reload.is_some() => Some(fallback()),
             _ => None,
         };
@@ -75,6 +76,7 @@ impl App {
             slot,
             generation,
             has_channel: self.config.channel,
+            ipc: self.config.ipc,
             standby,
             gated: readiness.chosen || self.config.spares > 0 || self.config.checks.is_some(),
             must_pass: self.config.checks.is_some(),

@@ -126,6 +126,13 @@ impl App {
         self.dispatcher.open_connections(worker).filter(|_| all)
     }
 
+    /// One worker as it is now; `None` when it has ended.
+    #[must_use]
+    pub fn look(&self, now: Time, worker: WorkerId) -> Option<WorkerStatus> {
+        let worker = self.workers.get(&worker)?;
+        Some(self.worker_status(now, worker))
+    }
+
     fn worker_status(&self, now: Time, worker: &Worker) -> WorkerStatus {
         let place = self.slots.get(worker.slot);
         WorkerStatus {

@@ -10,11 +10,12 @@ use super::decode::{self, Fields};
 use super::encode::{self, Framing, Native};
 use super::message::{Event, HandleKind, Reply, Serialization};
 use super::outbox::{Handle, Outbox};
+use super::received::Received;
 use super::session::{ANSWERS, Settings, UNCLAIMED, WireError};
 use super::v8;
 use crate::id::Token;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 #[derive(Debug)]
 pub(super) struct Conversation {
@@ -28,7 +29,7 @@ pub(super) struct Conversation {
     unanswered: VecDeque<(u64, Token)>,
     /// Received descriptors whose line is not complete.
     unclaimed: usize,
-    sockets: BTreeMap<String, Sockets>,
+    received: Received,
     /// Keys whose connections are UNIX sockets.
     pipes: BTreeSet<String>,
 }
@@ -46,7 +47,7 @@ impl Conversation {
             next_seq: 0,
             unanswered: VecDeque::new(),
             unclaimed: 0,
-            sockets: BTreeMap::new(),
+            received: Received::default(),
             pipes: BTreeSet::new(),
         }
     }
@@ -231,7 +232,7 @@ impl Conversation {
             _ => None,
         };
         if let Some(key) = &key {
-            self.sockets.entry(key.clone()).or_default().open += 1;
+            self.received.add(key);
         }
         events.push(Event::Handle {
             kind,
@@ -258,33 +259,22 @@ impl Conversation {
     }
 
     fn notify_close(&mut self, fields: &Fields<'_>) {
-        let Some(key) = fields.key.and_then(decode::string) else {
-            return;
-        };
-        match self.sockets.get_mut(key.as_ref()) {
-            Some(sockets) => sockets.awaited = true,
-            None => self.answer(|out| encode::all_closed(out, &key)),
+        if let Some(key) = fields.key.and_then(decode::string)
+            && self.received.wait(&key)
+        {
+            self.answer(|out| encode::all_closed(out, &key));
         }
     }
 
     fn count(&mut self, fields: &Fields<'_>) {
         if let Some(key) = fields.key.and_then(decode::string) {
-            let open = self.sockets.get(key.as_ref()).map_or(0, |sockets| sockets.open);
+            let open = self.received.count(&key);
             self.answer(|out| encode::socket_count(out, &key, open));
         }
     }
 
     pub(super) fn released(&mut self, key: &str) {
-        let Some(sockets) = self.sockets.get_mut(key) else {
-            return;
-        };
-        sockets.open = sockets.open.saturating_sub(1);
-        if sockets.open > 0 {
-            return;
-        }
-        let awaited = sockets.awaited;
-        self.sockets.remove(key);
-        if awaited {
+        if self.received.closed(key) {
             self.answer(|out| encode::all_closed(out, key));
         }
     }
@@ -319,13 +309,13 @@ impl Conversation {
         });
     }
 
-    pub(super) fn send_opaque(&mut self, payload: &[u8]) {
+    pub(super) fn send_opaque(&mut self, payload: &[u8]) -> bool {
         let fits = self.framing.serialization == Serialization::Advanced && v8::is_marked(payload);
-        debug_assert!(fits, "an opaque payload for a channel that cannot carry it");
         if fits {
             self.outbox
                 .push(|out| encode::prefixed(out, |out| out.extend_from_slice(payload)));
         }
+        fits
     }
 
     pub(super) fn hand_over(&mut self, connection: Token, key: &str) {
@@ -389,12 +379,4 @@ impl Conversation {
         self.next_seq += 1;
         seq
     }
-}
-
-/// Sockets received under one key.
-#[derive(Debug, Default)]
-struct Sockets {
-    open: u64,
-    /// The worker waits to hear that none is left.
-    awaited: bool,
 }

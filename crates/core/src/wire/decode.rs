@@ -6,7 +6,7 @@
 //!
 //! Must not know: what the primary makes of it.
 
-use super::message::{AddressType, HandleKind, Listening, Query};
+use super::message::{AddressType, HandleKind, Listening, Query, Sockname};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -99,6 +99,9 @@ fields! {
     data = "data",
     everup = "everup",
     total = "total",
+    errno = "errno",
+    sockname = "sockname",
+    family = "family",
 }
 
 struct FieldsVisitor;
@@ -275,6 +278,16 @@ pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
 /// A whole number from 0. `None` for other types.
 pub(super) fn unsigned(value: &RawValue) -> Option<u64> {
     value.get().parse().ok()
+}
+
+/// Where a primary listens, as it says in the answer to a query.
+pub(super) fn sockname(value: &RawValue) -> Option<Sockname> {
+    let fields: Fields<'_> = serde_json::from_str(value.get()).ok()?;
+    Some(Sockname {
+        address: fields.address.and_then(string)?.into_owned(),
+        v6: fields.family.is_some_and(|family| family.get().contains('6')),
+        port: u16::try_from(fields.port.and_then(unsigned)?).ok()?,
+    })
 }
 
 pub(super) fn truth(value: &RawValue) -> bool {

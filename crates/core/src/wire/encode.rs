@@ -210,7 +210,7 @@ pub(super) fn socket_count(out: &mut Vec<u8>, key: &str, count: u64) {
     out.push(b'}');
 }
 
-fn close_with_seq(out: &mut Vec<u8>, seq: u64) {
+pub(super) fn close_with_seq(out: &mut Vec<u8>, seq: u64) {
     out.extend_from_slice(br#","seq":"#);
     unsigned(out, seq);
     out.push(b'}');

@@ -49,6 +49,9 @@ pub const UNCLAIMED: usize = 64;
 /// How many answers that we owe to a worker may wait to be written. A worker that asks without reading is broken.
 pub const ANSWERS: usize = 4096;
 
+/// The longest frame, in bytes, unless [`Settings::frame_limit`] says something else: 64 MiB.
+pub const FRAME_LIMIT: usize = 64 << 20;
+
 /// How a channel is spoken. Chosen by the primary when it starts the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -66,7 +69,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             serialization: Serialization::Json,
-            frame_limit: 64 << 20,
+            frame_limit: FRAME_LIMIT,
             window: 8,
         }
     }
@@ -200,9 +203,9 @@ impl Session {
     }
 
     /// Sends a payload as it came in an [`Event::Opaque`]. Only a channel of V8's format has such things: on
-    /// any other, and without V8's mark in front, nothing is sent.
-    pub fn send_opaque(&mut self, payload: &[u8]) {
-        self.conversation.send_opaque(payload);
+    /// any other, and without V8's mark in front, nothing is sent, and this is false.
+    pub fn send_opaque(&mut self, payload: &[u8]) -> bool {
+        self.conversation.send_opaque(payload)
     }
 
     /// Our copy of a `net.Socket` that came with this key is closed.

@@ -1,10 +1,10 @@
 //! Doing what the machine decided.
 
 use super::group::Group;
-use super::report::event;
 use super::{Driver, Listener};
 use crate::bind;
 use crate::poller::Key;
+use crate::spec::Channel as Dialect;
 use crate::sys;
 use everup_core::app::{Action, Input, Notice};
 use everup_core::dispatch::{Look, Placement};
@@ -23,7 +23,10 @@ impl Driver {
                 worker,
                 slot,
                 generation,
-            } => self.births.push((worker, slot, generation)),
+            } => {
+                self.reporter.roster().born(worker, slot, generation);
+                self.births.push((worker, slot, generation));
+            }
             Action::Probe {
                 worker,
                 probe,
@@ -52,6 +55,9 @@ impl Driver {
             Action::Shutdown { worker } if self.postponed(worker, || Action::Shutdown { worker }) => {}
             Action::Signal { worker, signal }
                 if self.postponed(worker, || Action::Signal { worker, signal }) => {}
+            Action::Disconnect { worker } if matches!(self.spec.channel, Dialect::Ipc(_)) => {
+                self.close_when_written(worker);
+            }
             Action::Disconnect { worker } => self.with_session(worker, Session::disconnect),
             Action::Shutdown { worker } => {
                 if let Ok(message) = serde_json::value::to_raw_value("shutdown") {
@@ -115,13 +121,21 @@ impl Driver {
         if let (Notice::Exit { worker, .. }, Some(meter)) = (&notice, &self.meter) {
             meter.forget(*worker);
         }
-        self.reporter.event(event(notice, oom));
+        self.reporter.notice(notice, oom);
     }
 
     /// Lets a worker's session say something, if it still has a channel.
     pub(super) fn with_session(&mut self, worker: WorkerId, speak: impl FnOnce(&mut Session)) {
         if let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) {
             speak(&mut channel.session);
+            self.talkative.push(worker);
+        }
+    }
+
+    /// There is no other way to ask for it: where there is no cluster, nobody listens for a request.
+    fn close_when_written(&mut self, worker: WorkerId) {
+        if let Some(channel) = self.workers.get_mut(&worker).and_then(|io| io.channel.as_mut()) {
+            channel.closing = true;
             self.talkative.push(worker);
         }
     }

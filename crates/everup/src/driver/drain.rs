@@ -40,7 +40,7 @@ pub(super) struct Holding {
 impl Driver {
     /// Watches what becomes of the connections of a worker that leaves.
     pub(super) fn hold(&mut self, worker: WorkerId) {
-        if self.spec.channel == Dialect::None || !self.spec.policy.hands_over() {
+        if !matches!(self.spec.channel, Dialect::Node(_)) || !self.spec.policy.hands_over() {
             let why = "the workers accept connections themselves";
             return self.drained(worker, unknown(why.into()));
         }

@@ -34,7 +34,7 @@ impl Driver {
             .as_ref()
             .is_some_and(|health| by_address(&health.probe));
         let ready = self.ready_probe().is_some();
-        self.spec.channel == crate::spec::Channel::None && (health || ready)
+        !matches!(self.spec.channel, crate::spec::Channel::Node(_)) && (health || ready)
     }
 
     pub(super) fn private(&self) -> io::Result<Option<Private>> {

@@ -10,6 +10,7 @@
 //! - [`burial`]: what a worker leaves behind.
 //! - [`group`]: the sockets of an endpoint, where each slot has its own.
 //! - [`process`](crate::process) and [`workers`]: starting workers, their channels, their ends.
+//! - [`obey`]: doing what the owner says.
 //! - [`report`]: telling the owner.
 
 mod act;
@@ -17,13 +18,14 @@ mod burial;
 mod drain;
 mod group;
 mod health;
+mod obey;
 mod report;
 mod workers;
 
-pub(crate) use report::{Reporter, reporter};
+pub(crate) use report::{Reporter, Told, reporter};
 
 use crate::bind::{self, BoundSocket};
-use crate::cluster::{Command, Commander, Fork, Reload};
+use crate::cluster::{Command, Commander, Fork};
 use crate::confine::Confiner;
 use crate::event::Outcome;
 use crate::meter::Meter;
@@ -35,7 +37,7 @@ use crate::process::{self, Process};
 use crate::spec::{Channel as Dialect, Spec};
 use burial::Burial;
 use drain::Holding;
-use everup_core::app::{Accepted, Action, App, Config, Input};
+use everup_core::app::{Action, App, Config, Input};
 use everup_core::health::ProbeId;
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
 use everup_core::time::Time;
@@ -47,7 +49,7 @@ use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use workers::WorkerIo;
 
@@ -124,6 +126,7 @@ fn config(spec: &Spec) -> Config {
         workers: spec.workers,
         policy: spec.policy,
         channel: spec.channel != Dialect::None,
+        ipc: matches!(spec.channel, Dialect::Ipc(_)),
         restart: spec.restart.clone(),
         ask: spec.stop.ask,
         kill_timeout: spec.stop.kill_timeout,
@@ -305,6 +308,7 @@ impl Driver {
             if let Err(error) = self.poller.wait(limit, &mut ready) {
                 // Without the poller nothing can be known any more; workers end with this thread.
                 self.reporter.error(None, format!("wait for events: {error}"));
+                self.reporter.roster().close();
                 return Outcome::Killed {
                     workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
                 };
@@ -501,125 +505,6 @@ impl Driver {
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => return self.feed(Input::StopNow),
             }
         }
-    }
-
-    fn obey(&mut self, command: Command) {
-        self.bear();
-        match command {
-            Command::Fork(fork, answer) => {
-                let mut actions = Vec::new();
-                let worker = self.app.fork(self.now, &mut actions);
-                if let Some(worker) = worker {
-                    self.overrides.insert(worker, fork);
-                }
-                // The owner may not wait for the answer.
-                answer.send(worker).ok();
-                for action in actions {
-                    self.act(action);
-                }
-                self.feed(Input::Tick);
-            }
-            Command::Send(worker, message) => {
-                if self.has_room(worker, message.get().len()) {
-                    self.with_session(worker, |session| session.send(&message));
-                }
-            }
-            Command::SendOpaque(worker, payload) => {
-                if self.has_room(worker, payload.len()) {
-                    self.with_session(worker, |session| session.send_opaque(&payload));
-                }
-            }
-            Command::SendHandle(worker, message, kind, descriptor) => {
-                self.send_handle(worker, &message, kind, descriptor);
-            }
-            Command::Released(worker, key) => self.with_session(worker, |session| session.released(&key)),
-            Command::Disconnect(worker) => self.feed(Input::Disconnect { worker }),
-            Command::Cut(worker) => self.feed(Input::Cut { worker }),
-            Command::Kill(worker, signal) => {
-                self.feed(Input::Signalled { worker, signal });
-                self.signal(worker, signal);
-            }
-            Command::Stop => {
-                self.immovable();
-                for endpoint in self.listeners.keys().copied().collect::<Vec<_>>() {
-                    self.accept_the_last(endpoint);
-                }
-                self.feed(Input::Stop);
-            }
-            Command::StopNow => self.feed(Input::StopNow),
-            Command::Reload(reload, answer) => self.reload(reload, &answer),
-            Command::AbortReload => self.feed(Input::AbortReload),
-            Command::Scale(workers) => self.feed(Input::Scale { workers }),
-            Command::Launch => self.feed(Input::Launch),
-            Command::Probed(worker, probe, found) => self.feed(Input::Probed { worker, probe, found }),
-            Command::Measured(worker, bytes) => self.feed(Input::Measured { worker, bytes }),
-            Command::Status(answer) => {
-                let mut status = self.app.status(self.now);
-                for worker in &mut status.workers {
-                    worker.connections = self.held_open(worker.id).or(worker.connections);
-                }
-                // Nobody may wait for it any more.
-                answer.send(status).ok();
-            }
-        }
-    }
-
-    fn reload(&mut self, reload: Reload, answer: &SyncSender<Accepted>) {
-        let mut actions = Vec::new();
-        let accepted = self
-            .app
-            .reload(self.now, reload.cause, reload.rollout, &mut actions);
-        if let Accepted::Begun { generation } | Accepted::Queued { generation } = accepted {
-            // Nobody of an earlier one than that which is meant to run will be started again.
-            let running = self.app.generation();
-            self.generations.retain(|known, _| *known >= running);
-            let same = || self.generations.get(&running).cloned();
-            let env = reload.env.or_else(same).unwrap_or_default();
-            self.generations.insert(generation, env);
-        }
-        // The owner may not wait for the answer.
-        answer.send(accepted).ok();
-        for action in actions {
-            self.act(action);
-        }
-        self.feed(Input::Tick);
-    }
-
-    /// Whether a message of this size may still be queued for a worker; the owner is told if not.
-    fn has_room(&mut self, worker: WorkerId, size: usize) -> bool {
-        let channel = self.workers.get(&worker).and_then(|io| io.channel.as_ref());
-        let queued = channel.map_or(0, |channel| channel.session.backlog());
-        let room = queued.saturating_add(size) <= SEND_QUEUE;
-        if !room {
-            let what = format!(
-                "a message of {size} bytes is dropped: the worker has not read {queued} bytes before it"
-            );
-            self.reporter.error(Some(worker), what);
-        }
-        room
-    }
-
-    fn send_handle(
-        &mut self,
-        worker: WorkerId,
-        message: &serde_json::value::RawValue,
-        kind: wire::HandleKind,
-        descriptor: OwnedFd,
-    ) {
-        // libuv does not: a blocking socket would freeze the worker.
-        if let Err(error) = rustix::io::ioctl_fionbio(&descriptor, true) {
-            return self
-                .reporter
-                .error(Some(worker), format!("send a handle: {error}"));
-        }
-        let channel = self.workers.get(&worker).and_then(|io| io.channel.as_ref());
-        if channel.is_none_or(|channel| channel.session.undelivered() >= SEND_HANDLES) {
-            let what = "a handle is dropped: the worker has no channel, or does not read it".into();
-            return self.reporter.error(Some(worker), what);
-        }
-        let token = self.descriptors.token();
-        self.descriptors.handles.insert(token, (worker, descriptor));
-        self.with_session(worker, |session| session.send_handle(message, kind, token));
     }
 
     /// Everything is released before the end is told, except that the workers' last lines may wait for their

@@ -4,13 +4,13 @@ use super::health::Private;
 use super::{Driver, Later, SEND_QUEUE};
 use crate::cgroup::Leaf;
 use crate::channel::{Channel, Read, Written};
-use crate::cluster::Release;
+use crate::cluster::{Release, Stdio};
 use crate::event::ReceivedHandle;
 use crate::notify::{self, NotifySocket};
 use crate::output::{Pipe, Stream};
 use crate::poller::{Key, Ready};
 use crate::probe::pair;
-use crate::process::{self, BETWEEN_US, MARK, Process, Victim};
+use crate::process::{self, BETWEEN_US, FEEDBACK, MARK, Process, Victim};
 use crate::program;
 use crate::spec::{Channel as Dialect, Listen, Output};
 use crate::sys::spawn::{Spawn, SpawnError, spawn};
@@ -42,6 +42,9 @@ pub(super) struct WorkerIo {
     pub(super) victims: Vec<Victim>,
 }
 
+/// Descriptors, and the numbers that they are to have.
+type Table = Vec<(OwnedFd, RawFd)>;
+
 /// Bytes that may wait in all for a worker that asks and asks, and does not read the answers.
 const UNREAD: usize = SEND_QUEUE + 16 * 1024 * 1024;
 /// How often the channel of a dead worker is read before its end is taken for granted: a descendant of it may
@@ -57,6 +60,7 @@ impl Driver {
                     meter.watch(worker, pid);
                 }
                 self.workers.insert(worker, io);
+                self.reporter.roster().started(worker, pid);
                 Input::Spawned { worker, pid }
             }
             Err(error) => Input::SpawnFailed {
@@ -69,33 +73,16 @@ impl Driver {
     }
 
     fn start(&mut self, worker: WorkerId, slot: Slot, generation: u32) -> Result<WorkerIo, SpawnError> {
-        let mut table: Vec<(OwnedFd, RawFd)> = Vec::new();
-        let mut next: RawFd = 3;
-        for socket in &self.passed {
-            table.push((rustix::io::fcntl_dupfd_cloexec(&socket.descriptor, 3)?, next));
-            next += 1;
-        }
         let private = self.private()?;
-        if let Some(private) = &private {
-            table.push((rustix::io::fcntl_dupfd_cloexec(&private.listener, 3)?, next));
-            next += 1;
-        }
-        for (&number, descriptor) in &self.spec.inherit {
-            table.push((rustix::io::fcntl_dupfd_cloexec(descriptor, 3)?, number));
-            next = next.max(number + 1);
-        }
-        let mut channel = None;
-        if let Dialect::Node(serialization) = self.spec.channel {
-            let settings = Settings {
-                serialization,
-                window: MAX_WINDOW,
-                ..Settings::default()
-            };
-            let (ours, theirs) = Channel::pair(settings)?;
-            table.push((theirs, next));
-            channel = Some((ours, next, serialization));
-        }
-        let pipes = self.output(worker, slot, &mut table)?;
+        let (mut table, next) = self.sockets(private.as_ref())?;
+        let channel = match self.channel()? {
+            Some((ours, theirs, serialization)) => {
+                table.push((theirs, next));
+                Some((ours, next, serialization))
+            }
+            None => None,
+        };
+        let pipes = self.streams(worker, slot, &mut table)?;
         let (confinement, group) = self.confiner.prepare(worker, slot)?;
 
         let mark = format!("{}.{worker}", self.mark);
@@ -110,12 +97,19 @@ impl Driver {
             private: private.is_some(),
         });
         let fork = self.overrides.get(&worker);
-        let program = program::find(&self.spec.program, &env);
-        let mut args = vec![self.spec.program.clone().into_os_string()];
-        args.extend_from_slice(
-            fork.and_then(|fork| fork.args.as_deref())
-                .unwrap_or(&self.spec.args),
-        );
+        let named = fork
+            .and_then(|fork| fork.program.as_ref())
+            .unwrap_or(&self.spec.program);
+        let cwd = fork
+            .and_then(|fork| fork.cwd.as_deref())
+            .or(self.spec.cwd.as_deref());
+        let program = program::find(named, &env);
+        let args = fork
+            .and_then(|fork| fork.args.as_deref())
+            .unwrap_or(&self.spec.args);
+        let args: Vec<OsString> = std::iter::once(named.as_os_str().to_owned())
+            .chain(args.iter().cloned())
+            .collect();
         let descriptors: Vec<(BorrowedFd<'_>, RawFd)> =
             table.iter().map(|(fd, to)| (fd.as_fd(), *to)).collect();
         let pid = spawn(&Spawn {
@@ -123,7 +117,7 @@ impl Driver {
             args: &args,
             env: &env,
             pid_variable: (!self.passed.is_empty() || private.is_some()).then_some(OsStr::new("LISTEN_PID")),
-            cwd: self.spec.cwd.as_deref(),
+            cwd,
             descriptors: &descriptors,
             confinement: &confinement,
         })?;
@@ -152,6 +146,36 @@ impl Driver {
         })
     }
 
+    /// Descriptors that every worker inherits, with their numbers, and the first number after them.
+    fn sockets(&self, private: Option<&Private>) -> io::Result<(Table, RawFd)> {
+        let mut table = Table::new();
+        let mut next: RawFd = 3;
+        let passed = self.passed.iter().map(|socket| socket.descriptor.as_fd());
+        for socket in passed.chain(private.map(|private| private.listener.as_fd())) {
+            table.push((rustix::io::fcntl_dupfd_cloexec(socket, 3)?, next));
+            next += 1;
+        }
+        for (&number, descriptor) in &self.spec.inherit {
+            table.push((rustix::io::fcntl_dupfd_cloexec(descriptor, 3)?, number));
+            next = next.max(number + 1);
+        }
+        Ok((table, next))
+    }
+
+    /// Our end of a worker's channel, and its own.
+    fn channel(&self) -> io::Result<Option<(Channel, OwnedFd, Serialization)>> {
+        let (Dialect::Node(serialization) | Dialect::Ipc(serialization)) = self.spec.channel else {
+            return Ok(None);
+        };
+        let settings = Settings {
+            serialization,
+            window: MAX_WINDOW,
+            ..Settings::default()
+        };
+        let (ours, theirs) = Channel::pair(settings)?;
+        Ok(Some((ours, theirs, serialization)))
+    }
+
     fn watch(&self, worker: WorkerId, process: &Process, channel: Option<&Channel>) -> Result<(), Errno> {
         self.poller.watch(process.descriptor(), Key::Exit(worker))?;
         channel.map_or(Ok(()), |channel| {
@@ -159,28 +183,25 @@ impl Driver {
         })
     }
 
-    /// The worker's ends of its output go into the table; ours are returned.
-    fn output(
-        &self,
-        worker: WorkerId,
-        slot: Slot,
-        table: &mut Vec<(OwnedFd, RawFd)>,
-    ) -> io::Result<Vec<Pipe>> {
+    /// The worker's ends of its standard streams go into the table; ours are returned.
+    fn streams(&mut self, worker: WorkerId, slot: Slot, table: &mut Table) -> io::Result<Vec<Pipe>> {
+        let (input, outputs) = match self.overrides.get_mut(&worker) {
+            Some(fork) => (fork.stdin.take(), [fork.stdout.take(), fork.stderr.take()]),
+            None => (None, [None, None]),
+        };
+        match input {
+            None | Some(Stdio::Null) => {}
+            Some(Stdio::Inherit) => table.push((io::stdin().as_fd().try_clone_to_owned()?, 0)),
+            Some(Stdio::Descriptor(descriptor)) => table.push((descriptor, 0)),
+        }
         let mut pipes = Vec::new();
-        for (stream, number) in [(Stream::Out, 1), (Stream::Err, 2)] {
-            match self.spec.output {
-                Output::Inherit => {}
-                Output::Null => table.push((
-                    std::fs::File::options().write(true).open("/dev/null")?.into(),
-                    number,
-                )),
-                Output::Lines(_) => {
-                    let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-                    rustix::io::ioctl_fionbio(&read_end, true)?;
-                    if let Some((uid, gid)) = self.confiner.owner() {
-                        // Inherited it is in any case; this is for programs that open `/dev/stdout`.
-                        rustix::fs::fchown(&write_end, Some(uid), Some(gid)).ok();
-                    }
+        for ((stream, number), asked) in [(Stream::Out, 1), (Stream::Err, 2)].into_iter().zip(outputs) {
+            match (asked, &self.spec.output) {
+                (Some(Stdio::Descriptor(descriptor)), _) => table.push((descriptor, number)),
+                (Some(Stdio::Inherit), _) | (None, Output::Inherit) => {}
+                (Some(Stdio::Null), _) | (None, Output::Null) => table.push((null()?, number)),
+                (None, Output::Lines(_)) => {
+                    let (read_end, write_end) = self.pipe()?;
                     table.push((write_end, number));
                     pipes.push(Pipe {
                         worker,
@@ -192,6 +213,17 @@ impl Driver {
             }
         }
         Ok(pipes)
+    }
+
+    /// For lines: our end, and the worker's.
+    fn pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
+        let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&read_end, true)?;
+        if let Some((uid, gid)) = self.confiner.owner() {
+            // Inherited it is in any case; this is for programs that open `/dev/stdout`.
+            rustix::fs::fchown(&write_end, Some(uid), Some(gid)).ok();
+        }
+        Ok((read_end, write_end))
     }
 
     /// Ours, then the spec's, then the fork's, then what the protocols need; nothing of a protocol that we are
@@ -211,7 +243,10 @@ impl Driver {
             };
             env.insert("NODE_CHANNEL_FD".into(), fd.to_string().into());
             env.insert("NODE_CHANNEL_SERIALIZATION_MODE".into(), mode.into());
-            env.insert("NODE_UNIQUE_ID".into(), birth.worker.to_string().into());
+            if matches!(self.spec.channel, Dialect::Node(_)) {
+                env.insert("NODE_UNIQUE_ID".into(), birth.worker.to_string().into());
+                env.insert(FEEDBACK.into(), "1".into());
+            }
         }
         let named = |listen: &Listen| listen.name.clone().unwrap_or_else(|| "unknown".into());
         let mut names: Vec<String> = self.spec.listen.iter().map(named).collect();
@@ -308,7 +343,7 @@ impl Driver {
                     return;
                 };
                 let release = key.map(|key| Release::new(self.reporter.commander(), worker, key));
-                let descriptor = ReceivedHandle::new(descriptor, release);
+                let descriptor = ReceivedHandle::new(kind, descriptor, release);
                 self.reporter
                     .handle(worker, kind, message.get().to_owned(), descriptor);
             }
@@ -340,6 +375,10 @@ impl Driver {
         let (descriptors, listeners) = (&self.descriptors, &self.listeners);
         let written = channel.write(|token| Self::find(descriptors, listeners, token));
         match written {
+            // What was queued before the end is not lost with it.
+            Written::All if channel.closing && channel.session.backlog() == 0 => {
+                return self.close_channel(worker);
+            }
             Written::All | Written::Full => channel.troubled = false,
             Written::Later => {
                 if !std::mem::replace(&mut channel.troubled, true) {
@@ -430,6 +469,10 @@ impl Driver {
     pub(super) fn pids(&self) -> BTreeSet<u32> {
         self.workers.values().map(|io| io.process.pid).collect()
     }
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::options().write(true).open("/dev/null")?.into())
 }
 
 /// What the environment of one worker says about it.

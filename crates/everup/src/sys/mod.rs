@@ -4,7 +4,9 @@
 //! - [`spawn`]: fork and exec with a chosen descriptor table.
 //! - [`peer`]: who is at the other end of a UNIX socket.
 //! - [`pidfd`]: any signal to a process by its descriptor.
+//! - `readiness`: a descriptor that tokio watches.
 //! - [`signals`]: blocking signals, and reading them as descriptors.
+//! - [`inherited`]: descriptors and variables that this process was started with.
 //! - [`datagram`]: a datagram with its sender's pid.
 //! - [`tcp`]: what the kernel knows of a connection.
 //! - [`users`]: the system's users and groups.
@@ -12,14 +14,17 @@
 //! Must not know: clusters, workers, policies.
 #![expect(
     unsafe_code,
-    reason = "fork, exec, signal masks, a sender's credentials, TCP_INFO and the user database have no safe interface"
+    reason = "fork, exec, signal masks, a sender's credentials, TCP_INFO, the user database and inherited descriptors have no safe interface"
 )]
 
 pub(crate) mod confine;
 
 pub(crate) mod datagram;
+pub(crate) mod inherited;
 pub mod peer;
 pub(crate) mod pidfd;
+#[cfg(feature = "tokio")]
+pub(crate) mod readiness;
 pub mod signals;
 pub(crate) mod spawn;
 pub(crate) mod tcp;

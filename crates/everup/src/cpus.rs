@@ -1,4 +1,4 @@
-//! How many CPUs this process may use, and how many workers `--instances` means by that.
+//! How many CPUs this process may use.
 //!
 //! The affinity mask and the quotas of all control groups above us are counted, version 1 and 2; a quota is
 //! rounded up (1.5 CPUs can keep two workers busy) and there is always at least one.
@@ -6,23 +6,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The most workers that one cluster may have.
-pub(crate) const MAX_WORKERS: u32 = 1024;
-
 /// CPUs as this process sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cpus {
+#[non_exhaustive]
+pub struct Cpus {
     /// How many it may use.
-    pub(crate) usable: u32,
+    pub usable: u32,
     /// How many its affinity mask has.
-    pub(crate) affinity: u32,
+    pub affinity: u32,
     /// How many CPUs' time its control groups allow, rounded up.
-    pub(crate) quota: Option<u32>,
+    pub quota: Option<u32>,
 }
 
 impl Cpus {
-    /// Asks the system.
-    pub(crate) fn detect() -> Self {
+    /// Asks the system: this thread's affinity mask and the control groups.
+    #[must_use]
+    pub fn detect() -> Self {
         let affinity = match rustix::thread::sched_getaffinity(None) {
             Ok(set) => set.count(),
             // More CPUs than the set can hold.
@@ -31,49 +30,15 @@ impl Cpus {
         Self::of(affinity, quota(Path::new("/")))
     }
 
-    fn of(affinity: u32, quota: Option<u32>) -> Self {
+    /// From an affinity mask of so many CPUs and a quota of so many CPUs' time.
+    #[must_use]
+    pub fn of(affinity: u32, quota: Option<u32>) -> Self {
         let affinity = affinity.max(1);
         Self {
             usable: affinity.min(quota.unwrap_or(u32::MAX)).max(1),
             affinity,
             quota,
         }
-    }
-}
-
-/// Why a text is no worker count.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InstancesError {
-    #[error("not a number")]
-    NotANumber,
-    #[error("more than {MAX_WORKERS} workers")]
-    TooMany,
-}
-
-impl InstancesError {
-    pub(crate) fn hint(&self) -> &'static str {
-        match self {
-            Self::NotANumber => "give a count such as 4, `max` (one per CPU) or -1 (one fewer than CPUs)",
-            Self::TooMany => "`max` starts one per CPU; more rarely helps",
-        }
-    }
-}
-
-/// How many workers `text` means.
-pub(crate) fn instances(text: &str, cpus: Cpus) -> Result<u32, InstancesError> {
-    if text == "max" {
-        return Ok(cpus.usable.min(MAX_WORKERS));
-    }
-    let (minus, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(InstancesError::NotANumber);
-    }
-    let number: u32 = digits.parse().unwrap_or(u32::MAX);
-    match number {
-        0 => Ok(cpus.usable.min(MAX_WORKERS)),
-        _ if minus => Ok(cpus.usable.saturating_sub(number).clamp(1, MAX_WORKERS)),
-        _ if number > MAX_WORKERS => Err(InstancesError::TooMany),
-        _ => Ok(number),
     }
 }
 
@@ -178,38 +143,6 @@ fn rounded_up(quota: &str, period: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn cpus(usable: u32) -> Cpus {
-        Cpus {
-            usable,
-            affinity: usable,
-            quota: None,
-        }
-    }
-
-    #[test]
-    fn counts() {
-        for (text, on, expected) in [
-            ("1", 4, Ok(1)),
-            ("9", 4, Ok(9)),
-            ("max", 4, Ok(4)),
-            ("0", 4, Ok(4)),
-            ("-0", 4, Ok(4)),
-            ("-1", 4, Ok(3)),
-            ("-1", 1, Ok(1)),
-            ("-9", 4, Ok(1)),
-            ("1024", 4, Ok(1024)),
-            ("1025", 4, Err(InstancesError::TooMany)),
-            ("99999999999999", 4, Err(InstancesError::TooMany)),
-            ("abc", 4, Err(InstancesError::NotANumber)),
-            ("", 4, Err(InstancesError::NotANumber)),
-            ("-", 4, Err(InstancesError::NotANumber)),
-            ("+1", 4, Err(InstancesError::NotANumber)),
-            ("1.5", 4, Err(InstancesError::NotANumber)),
-        ] {
-            assert_eq!(instances(text, cpus(on)), expected, "{text} on {on}");
-        }
-    }
 
     fn machine(files: &[(&str, &str)]) -> Option<u32> {
         let root = tempfile::tempdir().unwrap();
