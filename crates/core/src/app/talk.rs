@@ -13,7 +13,8 @@ impl App {
     }
 
     pub(super) fn said(&mut self, now: Time, worker: WorkerId, event: Event, out: &mut Vec<Action>) {
-        if !matches!(event, Event::Answer { .. }) {
+        // A worker that counts has many threads: what one of them says tells nothing of the last connection.
+        if !matches!(event, Event::Answer { .. } | Event::Closed { .. }) {
             self.heard(worker, out);
         }
         match event {
@@ -32,6 +33,11 @@ impl App {
                     known.booted(now);
                     out.push(Action::Notice(Notice::Online { worker }));
                 }
+            }
+            Event::Counts => self.counts(worker),
+            Event::Closed { total } => {
+                self.counts(worker);
+                self.dispatcher.closed(worker, total);
             }
             Event::Query(query) => {
                 let Some(known) = self.workers.get_mut(&worker) else {
@@ -65,6 +71,12 @@ impl App {
             }
             // The driver keeps those with descriptors to itself.
             other => drop(other),
+        }
+    }
+
+    fn counts(&mut self, worker: WorkerId) {
+        if self.workers.contains_key(&worker) {
+            self.dispatcher.counts(worker);
         }
     }
 
