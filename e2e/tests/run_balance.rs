@@ -1,9 +1,14 @@
 //! Must show 5: how connections spread over the workers.
 
 use anyhow::{Result, ensure};
+use e2e::http::Connection;
 use e2e::load::{self, Plan};
-use e2e::{Everup, Run, fixture};
+use e2e::run::wait_until;
+use e2e::{Everup, LIMIT, Run, fixture};
+use everup_api::{Client, StatusRequest};
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 
 fn three(policy: &str) -> Result<Run> {
     let run = Everup::run()?
@@ -56,6 +61,53 @@ fn shared_serves_by_all() -> Result<()> {
     let run = three("shared")?;
     let found = spread(&run, 24)?;
     ensure!(found.len() == 3, "{found:?}");
+    ensure!(run.stop()?.code() == Some(0));
+    Ok(())
+}
+
+/// Open connections, by the worker that has them.
+type Open = BTreeMap<String, Vec<Connection<TcpStream>>>;
+
+fn open_more(address: SocketAddr, connections: usize, open: &mut Open) -> Result<()> {
+    for _ in 0..connections {
+        let mut client = Connection::open(address, LIMIT)?;
+        let worker = client.get("/")?.header("x-worker").to_owned();
+        open.entry(worker).or_default().push(client);
+    }
+    Ok(())
+}
+
+/// Open connections of each slot, as the status has them.
+fn told(socket: &Path) -> Result<BTreeMap<u32, Option<u64>>> {
+    let status = Client::connect(socket, Some(LIMIT))?.call(StatusRequest {}, &mut |_| {})?;
+    let workers = status.workers.iter();
+    Ok(workers.map(|worker| (worker.slot, worker.connections)).collect())
+}
+
+#[test]
+fn connections_that_stay_are_even_where_workers_tell() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("app.sock");
+    let run = Everup::run()?
+        .args(["-i", "3", "--control"])
+        .arg(&socket)
+        .arg(fixture("counts.js"))
+        .start()?;
+    run.ready(3)?;
+    let address = run.address()?;
+    let mut open = Open::new();
+    open_more(address, 30, &mut open)?;
+    let counts = |open: &Open| -> Vec<usize> { open.values().map(Vec::len).collect() };
+    ensure!(counts(&open) == [10, 10, 10], "{:?}", counts(&open));
+    // The clients of one leave: it gets all who come, until it has as many as the others.
+    open.remove("1");
+    let known = [(0, Some(10)), (1, Some(0)), (2, Some(10))].into();
+    wait_until("the primary knows", LIMIT, || match told(&socket) {
+        Ok(told) if told == known => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    open_more(address, 10, &mut open)?;
+    ensure!(counts(&open) == [10, 10, 10], "{:?}", counts(&open));
     ensure!(run.stop()?.code() == Some(0));
     Ok(())
 }

@@ -137,6 +137,11 @@ pub enum Input {
         /// What.
         found: Probed,
     },
+    /// A worker took a connection that was a probe of ours.
+    ProbeTaken {
+        /// Who.
+        worker: WorkerId,
+    },
     /// A worker said something by `sd_notify`, and it was really the worker.
     Notified {
         /// Who.

@@ -290,6 +290,7 @@ impl App {
                 self.unhealthy(now, worker, cause, &cause.to_string(), out);
             }
             Input::Probed { worker, probe, found } => self.probed(now, worker, probe, found, out),
+            Input::ProbeTaken { worker } => self.dispatcher.probe_taken(worker),
             Input::Notified { worker, said } => self.notified(now, worker, said, out),
             Input::Measured { worker, bytes } => self.measured(now, worker, bytes),
             Input::Drained { worker, drained } => self.counted(worker, drained),
@@ -465,6 +466,10 @@ impl App {
 impl Retry {
     fn is_about(&self, token: Token) -> bool {
         matches!(&self.reply, Reply::Shared { descriptor, .. } if *descriptor == token)
+    }
+
+    fn is_for(&self, closed: &str) -> bool {
+        matches!(&self.reply, Reply::Shared { key, .. } if key == closed)
     }
 }
 

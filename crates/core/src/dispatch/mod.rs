@@ -111,6 +111,10 @@ struct Load {
     in_flight: VecDeque<Sent>,
     window: usize,
     accepted: u64,
+    /// How many of ours it has ended, if it tells.
+    closed: Option<u64>,
+    /// Probes among those that it may tell of.
+    probes: u64,
     /// After it had no descriptor for a connection.
     starved: Pause,
     probation: Option<Probation>,
@@ -129,6 +133,8 @@ impl Load {
             in_flight: VecDeque::new(),
             window: 1,
             accepted: 0,
+            closed: None,
+            probes: 0,
             starved: Pause::default(),
             probation: None,
         }
@@ -140,6 +146,12 @@ impl Load {
         } else {
             0
         }
+    }
+
+    /// How many connections it has open, if it tells.
+    fn open(&self) -> Option<u64> {
+        let had = self.accepted.saturating_add(self.probes);
+        Some(had.saturating_sub(self.closed?))
     }
 
     /// Whether it is only short of room because it was given so much just now.
@@ -442,6 +454,7 @@ impl Dispatcher {
                     Some(Candidate {
                         worker: id,
                         in_flight: workers.get(&id)?.in_flight.len(),
+                        open: workers.get(&id)?.open(),
                         room: true,
                     })
                 });
@@ -510,6 +523,34 @@ impl Dispatcher {
     #[must_use]
     pub fn accepted(&self, worker: WorkerId) -> u64 {
         self.workers.get(&worker).map_or(0, |load| load.accepted)
+    }
+
+    /// A worker will tell how many of its connections have ended.
+    pub fn counts(&mut self, worker: WorkerId) {
+        let load = self.workers.entry(worker).or_insert_with(Load::new);
+        load.closed.get_or_insert(0);
+    }
+
+    /// A worker says that so many of its connections have ended in all: never fewer than before, nor more than it had.
+    pub fn closed(&mut self, worker: WorkerId, total: u64) {
+        let Some(load) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let had = load.accepted.saturating_add(load.probes);
+        load.closed = Some(total.min(had).max(load.closed.unwrap_or(0)));
+    }
+
+    /// A worker took a probe of ours: it will be among those that it says have ended.
+    pub fn probe_taken(&mut self, worker: WorkerId) {
+        if let Some(load) = self.workers.get_mut(&worker) {
+            load.probes += 1;
+        }
+    }
+
+    /// Connections handed over to a worker that it has open, if it tells.
+    #[must_use]
+    pub fn open_connections(&self, worker: WorkerId) -> Option<u64> {
+        self.workers.get(&worker)?.open()
     }
 
     /// Connections that a worker has not answered.
@@ -583,6 +624,7 @@ impl Dispatcher {
                     (room || load.prompt(now)).then_some(Candidate {
                         worker: id,
                         in_flight: load.in_flight.len(),
+                        open: load.open(),
                         room,
                     })
                 });

@@ -16,8 +16,8 @@ use crate::id::WorkerId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The worker with the fewest hand-overs that it has not answered yet, then the one whose turn is longest
-    /// ago. (Exact counts of open connections come later.)
+    /// The worker with the fewest open connections, as far as all of them tell, which workers of our own library do;
+    /// else with the fewest hand-overs that it has not answered yet. Then the one whose turn is longest ago.
     #[default]
     LeastConnections,
     /// Strict rotation over the workers that can take one.
@@ -48,6 +48,8 @@ pub struct Candidate {
     pub worker: WorkerId,
     /// Connections handed to it that it has not answered.
     pub in_flight: usize,
+    /// Connections that it has open, besides those; `None` if it does not tell.
+    pub open: Option<u64>,
     /// Whether it can take one now. One that cannot has not been kept waiting for long.
     pub room: bool,
 }
