@@ -4,7 +4,7 @@ use crate::Stage;
 use anyhow::{Result, bail, ensure};
 use e2e::{LIMIT, process};
 use everup::message::MESSAGE_LIMIT;
-use everup::{Event, Handle, SendError, WorkerId};
+use everup::{Channel, Event, Handle, SendError, Serialization, WorkerId};
 use serde_json::json;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -58,10 +58,11 @@ fn what_cannot_be_sent_is_said() -> Result<()> {
     stage.stop()
 }
 
-/// A worker that has closed its channel is gone for messages, even though it lives.
+/// A worker that has closed its channel is gone for messages, even though it lives: one of a cluster would end.
 #[test]
 fn a_closed_channel_takes_no_message() -> Result<()> {
-    let mut stage = Stage::start("process.disconnect(); setInterval(() => {}, 1000);")?;
+    let ipc = |builder: everup::Builder| builder.channel(Channel::Ipc(Serialization::Json));
+    let mut stage = Stage::start_with("process.disconnect(); setInterval(() => {}, 1000);", ipc)?;
     let worker = stage.fork()?;
     stage.until("its channel closes", |event| {
         matches!(event, Event::Disconnect { .. }).then_some(())

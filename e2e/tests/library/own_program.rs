@@ -4,7 +4,6 @@ use anyhow::{Context, Result, ensure};
 use e2e::{LIMIT, process};
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -47,8 +46,14 @@ impl Primary {
         Ok(())
     }
 
+    /// Once it has a handler: before that it has the system's default, as every program.
     fn signal(&self, signal: Signal) -> Result<()> {
-        process::signal(self.child.id(), signal)
+        let pid = self.child.id();
+        e2e::run::wait_until("it handles signals", LIMIT, || match handled(pid) {
+            Some(mask) if mask >> (signal.as_raw() - 1) & 1 == 1 => Ok(()),
+            mask => Err(format!("{mask:x?}")),
+        })?;
+        process::signal(pid, signal)
     }
 
     fn end(mut self, told: &str) -> Result<()> {
@@ -66,17 +71,41 @@ impl Drop for Primary {
     }
 }
 
+/// The signals that a process has handlers for: the lowest bit is signal 1.
+fn handled(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// By a process of its own: were a file open for writing here while another test starts a process, nobody could execute
+/// the file until that has got to its program.
+fn install(from: &Path, to: &Path) -> Result<()> {
+    let done = Command::new("install")
+        .args(["-m", "755"])
+        .args([from, to])
+        .status()?;
+    ensure!(done.success(), "install: {done}");
+    Ok(())
+}
+
+/// A program that does this, and stays.
+fn script(what: &str, at: &Path) -> Result<()> {
+    let text = at.with_extension("text");
+    std::fs::write(&text, format!("#!/bin/sh\n{what}\nexec sleep 3600\n"))?;
+    install(&text, at)
+}
+
 /// A new file at the program's path is what a reload starts.
 #[test]
 fn a_reload_starts_the_new_file() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("app");
-    std::fs::copy(env!("CARGO_BIN_EXE_e2e-primary"), &program)?;
+    install(Path::new(env!("CARGO_BIN_EXE_e2e-primary")), &program)?;
     let primary = Primary::start(&program, &["an argument"])?;
     primary.expect("worker [\"an argument\"]", 2)?;
     let new = folder.path().join("new");
-    std::fs::write(&new, "#!/bin/sh\necho new code: $1\nexec sleep 3600\n")?;
-    std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755))?;
+    script("echo new code: $1", &new)?;
     std::fs::rename(&new, &program)?;
     primary.signal(Signal::HUP)?;
     primary.expect("new code: an argument", 2)?;
@@ -89,9 +118,8 @@ fn a_reload_starts_the_new_file() -> Result<()> {
 fn a_reload_follows_the_link() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
-    std::fs::copy(env!("CARGO_BIN_EXE_e2e-primary"), &old)?;
-    std::fs::write(&new, "#!/bin/sh\necho new code\nexec sleep 3600\n")?;
-    std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755))?;
+    install(Path::new(env!("CARGO_BIN_EXE_e2e-primary")), &old)?;
+    script("echo new code", &new)?;
     let link = folder.path().join("current");
     std::os::unix::fs::symlink("old", &link)?;
     let primary = Primary::start(&link, &[])?;

@@ -34,7 +34,7 @@ impl Cluster {
     ///
     /// Handlers for these four signals are installed now. They stay: after this has returned, none of the four ends the
     /// process. A signal that comes before has the system's default action, which is the end of this process and of its
-    /// workers with it.
+    /// workers with it. Two clusters of one process both obey.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
