@@ -475,6 +475,10 @@ impl Retry {
     fn is_about(&self, token: Token) -> bool {
         matches!(&self.reply, Reply::Shared { descriptor, .. } if *descriptor == token)
     }
+
+    fn is_for(&self, closed: &str) -> bool {
+        matches!(&self.reply, Reply::Shared { key, .. } if key == closed)
+    }
 }
 
 /// After the end only connections that still come in matter: they are closed.

@@ -52,6 +52,8 @@ impl App {
             }
             Event::Listening(listening) => self.listening(now, worker, listening, out),
             Event::Close { key } => {
+                self.retries
+                    .retain(|retry| retry.worker != worker || !retry.is_for(&key));
                 self.endpoints.closed(now, worker, &key, &mut self.effects);
                 self.effect(now, out);
             }

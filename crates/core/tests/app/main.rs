@@ -472,6 +472,21 @@ fn a_shared_socket_that_did_not_arrive_is_sent_again() {
 }
 
 #[test]
+fn a_worker_that_gave_a_socket_up_is_not_sent_it_again() {
+    let mut sim = Sim::new(everup_core::app::Config {
+        policy: Policy::Shared,
+        ..config(1)
+    });
+    sim.say(ONE, Event::Online);
+    sim.say(ONE, Event::Query(query(1)));
+    let socket = *sim.sockets.first_key_value().expect("it is bound").1;
+    sim.say(ONE, Event::Undelivered(socket));
+    sim.say(ONE, Event::Close { key: "e1".into() });
+    sim.wait(seconds(5));
+    assert_eq!(sim.said(1), ["shared"]);
+}
+
+#[test]
 fn a_worker_that_breaks_the_protocol_is_killed_and_replaced() {
     let mut sim = Sim::new(config(1));
     sim.boot_all();

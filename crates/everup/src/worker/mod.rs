@@ -21,6 +21,8 @@ mod open;
 mod parent;
 mod place;
 mod reader;
+#[cfg(all(test, feature = "tokio"))]
+mod tests;
 
 pub use connection::{Connection, Open};
 pub use drain::DrainReason;
