@@ -197,6 +197,7 @@ pub(crate) struct RunArgs {
 pub(crate) enum PolicyArg {
     LeastConnections,
     RoundRobin,
+    Sticky,
     Shared,
     #[value(name = "reuseport")]
     ReusePort,

@@ -446,6 +446,7 @@ fn policy(arg: Option<PolicyArg>) -> Policy {
     match arg {
         None | Some(PolicyArg::LeastConnections) => Policy::LeastConnections,
         Some(PolicyArg::RoundRobin) => Policy::RoundRobin,
+        Some(PolicyArg::Sticky) => Policy::Sticky,
         Some(PolicyArg::Shared) => Policy::Shared,
         Some(PolicyArg::ReusePort) => Policy::ReusePort,
     }

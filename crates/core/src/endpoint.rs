@@ -432,8 +432,8 @@ impl Endpoints {
         match self.policy {
             Policy::ReusePort if tcp && query.fd.is_none() => Sharing::PerSlot,
             Policy::Shared | Policy::ReusePort => Sharing::Shared,
-            Policy::LeastConnections | Policy::RoundRobin if udp => Sharing::Shared,
-            Policy::LeastConnections | Policy::RoundRobin => Sharing::HandOver,
+            Policy::LeastConnections | Policy::RoundRobin | Policy::Sticky if udp => Sharing::Shared,
+            Policy::LeastConnections | Policy::RoundRobin | Policy::Sticky => Sharing::HandOver,
         }
     }
 

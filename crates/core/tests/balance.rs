@@ -1,7 +1,7 @@
 //! Where connections go when workers tell how many they have open.
 
 use everup_core::dispatch::{Dispatcher, Placement};
-use everup_core::id::{EndpointId, Token, WorkerId};
+use everup_core::id::{EndpointId, Slot, Token, WorkerId};
 use everup_core::schedule::Policy;
 use everup_core::time::Time;
 use proptest::prelude::*;
@@ -35,7 +35,8 @@ impl World {
         if counts {
             self.dispatcher.counts(worker);
         }
-        self.dispatcher.join(NOW, ENDPOINT, worker, &mut Vec::new());
+        self.dispatcher
+            .join(NOW, ENDPOINT, worker, Slot(worker.0), &mut Vec::new());
         self.open.insert(worker, 0);
     }
 
@@ -49,7 +50,7 @@ impl World {
         let connection = Token(self.next);
         self.next += 1;
         let mut out = Vec::new();
-        self.dispatcher.arrived(NOW, ENDPOINT, connection, &mut out);
+        self.dispatcher.arrived(NOW, ENDPOINT, connection, None, &mut out);
         let [Placement::HandOver { worker, .. }] = out[..] else {
             panic!("{out:?}");
         };

@@ -41,6 +41,7 @@ use crate::jitter::Jitter;
 use crate::reload::{Reload, Rollout};
 use crate::restart::RestartPolicy;
 use crate::schedule::Policy;
+use crate::schedule::sticky::Client;
 use crate::steer::Steering;
 use crate::storm::Storm;
 use crate::time::Time;
@@ -260,9 +261,14 @@ impl App {
                     .slot_bound(endpoint, slot, result, &mut self.effects);
                 self.effect(now, out);
             }
-            Input::Connection { endpoint, connection } => {
+            Input::Connection {
+                endpoint,
+                connection,
+                client,
+            } => {
+                let client = client.map(Client::from);
                 self.dispatcher
-                    .arrived(now, endpoint, connection, &mut self.placements);
+                    .arrived(now, endpoint, connection, client, &mut self.placements);
                 self.place(out);
             }
             Input::Looked {
@@ -442,8 +448,10 @@ impl App {
 
     /// A worker serves an endpoint, if it is in the rotation; else as soon as it is.
     fn join(&mut self, now: Time, worker: WorkerId, endpoint: EndpointId) {
-        if self.workers.get(&worker).is_some_and(Worker::in_rotation) {
-            self.dispatcher.join(now, endpoint, worker, &mut self.placements);
+        let serving = self.workers.get(&worker).filter(|worker| worker.in_rotation());
+        if let Some(slot) = serving.map(|worker| worker.slot) {
+            self.dispatcher
+                .join(now, endpoint, worker, slot, &mut self.placements);
         } else {
             self.waiting.entry(worker).or_default().insert(endpoint);
         }

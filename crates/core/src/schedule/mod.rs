@@ -6,6 +6,7 @@
 
 mod least_connections;
 mod round_robin;
+pub mod sticky;
 
 pub use least_connections::LeastConnections;
 pub use round_robin::RoundRobin;
@@ -22,6 +23,9 @@ pub enum Policy {
     LeastConnections,
     /// Strict rotation over the workers that can take one.
     RoundRobin,
+    /// The same client to the same slot, by its address: see [`sticky`]. Where there is no address (UNIX sockets), as
+    /// with [`LeastConnections`](Self::LeastConnections).
+    Sticky,
     /// All workers accept from one listening socket; the kernel chooses. Node's `SCHED_NONE`.
     Shared,
     /// Each slot has a listening TCP socket of its own, which the primary keeps (`SO_REUSEPORT`): see
@@ -35,7 +39,7 @@ impl Policy {
     #[must_use]
     pub const fn hands_over(self) -> bool {
         match self {
-            Self::LeastConnections | Self::RoundRobin => true,
+            Self::LeastConnections | Self::RoundRobin | Self::Sticky => true,
             Self::Shared | Self::ReusePort => false,
         }
     }
@@ -61,6 +65,8 @@ pub enum Scheduler {
     RoundRobin(RoundRobin),
     /// See [`LeastConnections`].
     LeastConnections(LeastConnections),
+    /// See [`sticky`]; this is for those who have no address.
+    Sticky(LeastConnections),
 }
 
 impl Scheduler {
@@ -70,6 +76,7 @@ impl Scheduler {
     pub fn new(policy: Policy) -> Self {
         match policy {
             Policy::RoundRobin => Self::RoundRobin(RoundRobin::default()),
+            Policy::Sticky => Self::Sticky(LeastConnections::default()),
             Policy::LeastConnections | Policy::Shared | Policy::ReusePort => {
                 Self::LeastConnections(LeastConnections::default())
             }
@@ -81,7 +88,7 @@ impl Scheduler {
     pub fn pick(&mut self, candidates: impl Iterator<Item = Candidate>) -> Option<WorkerId> {
         match self {
             Self::RoundRobin(policy) => policy.pick(candidates),
-            Self::LeastConnections(policy) => policy.pick(candidates),
+            Self::LeastConnections(policy) | Self::Sticky(policy) => policy.pick(candidates),
         }
     }
 
@@ -89,7 +96,7 @@ impl Scheduler {
     pub fn forget(&mut self, worker: WorkerId) {
         match self {
             Self::RoundRobin(policy) => policy.forget(worker),
-            Self::LeastConnections(policy) => policy.forget(worker),
+            Self::LeastConnections(policy) | Self::Sticky(policy) => policy.forget(worker),
         }
     }
 }

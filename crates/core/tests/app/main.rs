@@ -222,6 +222,7 @@ fn stop_hands_over_what_waits_before_it_asks() {
         sim.feed(Input::Connection {
             endpoint,
             connection: Token(n),
+            client: None,
         });
     }
     sim.feed(Input::Stop);

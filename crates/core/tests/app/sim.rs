@@ -389,7 +389,11 @@ impl Sim {
             let connection = Token(self.next_connection);
             self.next_connection += 1;
             self.held.insert(connection);
-            self.feed(Input::Connection { endpoint, connection });
+            self.feed(Input::Connection {
+                endpoint,
+                connection,
+                client: None,
+            });
         }
     }
 
