@@ -278,7 +278,8 @@ fn app_name(text: &str) -> Result<String, ValueError> {
 }
 
 /// What everup sets for workers with a channel.
-const CHANNEL_VARIABLES: [&str; 3] = [
+const CHANNEL_VARIABLES: [&str; 4] = [
+    "EVERUP_CHANNEL",
     "NODE_CHANNEL_FD",
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "NODE_UNIQUE_ID",

@@ -1,10 +1,7 @@
 //! The handle of a running cluster.
 //!
-//! - [`start`]: from a spec to an engine.
-//! - [`fork`], [`reload`]: what may be asked for.
-//! - [`command`]: the way to the engine.
-//! - [`events`]: what it tells.
-//! - [`until`]: ways to the end: with a deadline, or by signals.
+//! Its parts: `start` (from a spec to an engine), `fork` and `reload` (what may be asked for), `command` (the way to the
+//! engine), `events` (what it tells), `until` (ways to the end: with a deadline, or by signals).
 
 mod command;
 mod events;
@@ -36,7 +33,32 @@ use std::thread::JoinHandle;
 /// [`join`](Self::join), or [`shutdown`](Self::shutdown), for a graceful end.
 ///
 /// Methods that ask or send something wait for the engine's answer, some tens of microseconds: the engine itself never
-/// waits for anything.
+/// waits for anything. Those that wait for an end ([`join`](Self::join), [`shutdown`](Self::shutdown),
+/// [`run_until_signal`](Self::run_until_signal)) take as long as it takes: async code waits for
+/// [`Event::Stopped`](crate::Event::Stopped) instead, or gives them a thread.
+///
+/// ```no_run
+/// use everup::{Cluster, Event, Reload};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (cluster, mut events) = Cluster::builder().node("app.js").workers(4).start()?;
+/// while let Some(event) = events.recv_blocking() {
+///     match event {
+///         Event::AllReady { .. } => cluster.scale(6),
+///         Event::Message { worker, message, .. } if message == "\"work\"" => {
+///             // It may have ended meanwhile.
+///             cluster.send(worker, &[1, 2, 3]).ok();
+///         }
+///         Event::Message { message, .. } if message == "\"new version\"" => {
+///             let _reloading = cluster.reload(Reload::default());
+///         }
+///         Event::Exit { worker, pid, status, .. } => println!("{worker} (pid {pid}): {status}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Cluster {
     commander: Commander,

@@ -1,5 +1,6 @@
 //! The whole machine: examples of each rule, and random histories in virtual time.
 
+mod ending;
 mod random;
 mod reload;
 mod reuseport;
