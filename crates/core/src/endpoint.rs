@@ -276,6 +276,14 @@ impl Endpoints {
         }
     }
 
+    /// The endpoint of this key, if a worker holds it.
+    #[must_use]
+    pub fn named(&self, worker: WorkerId, key: &str) -> Option<EndpointId> {
+        let id = parse_key(key)?;
+        let holds = self.all.get(&id).is_some_and(|endpoint| endpoint.holds(worker));
+        holds.then_some(id)
+    }
+
     /// The first stream endpoint that a worker holds.
     #[must_use]
     pub fn held_by(&self, worker: WorkerId) -> Option<EndpointId> {

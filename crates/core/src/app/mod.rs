@@ -352,7 +352,13 @@ impl App {
     /// Whether nobody serves an endpoint, and nobody is on the way who might.
     #[must_use]
     pub fn deserted(&self, endpoint: EndpointId) -> bool {
-        !self.dispatcher.has_members(endpoint) && self.all_are_ready()
+        !self.takes(endpoint) && self.all_are_ready()
+    }
+
+    /// Whether anybody takes what is handed over at an endpoint.
+    #[must_use]
+    pub fn takes(&self, endpoint: EndpointId) -> bool {
+        self.dispatcher.has_takers(endpoint)
     }
 
     /// How many connections a worker was given that it has not answered yet.

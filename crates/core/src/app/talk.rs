@@ -39,6 +39,11 @@ impl App {
                 self.counts(worker);
                 self.dispatcher.closed(worker, total);
             }
+            Event::Direct { key } => {
+                if let Some(endpoint) = self.endpoints.named(worker, &key) {
+                    self.dispatcher.direct(endpoint, worker);
+                }
+            }
             Event::Query(query) => {
                 let Some(known) = self.workers.get_mut(&worker) else {
                     return;

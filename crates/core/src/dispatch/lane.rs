@@ -7,7 +7,7 @@ use crate::id::{EndpointId, Slot, WorkerId};
 use crate::schedule::sticky::{Choice, Client, Place, Standing, choose};
 use crate::schedule::{Candidate, Policy, Scheduler};
 use crate::time::Time;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How many connections may wait at an endpoint for the workers that their clients belong to. One more, and the clients
 /// that have waited longest go to others.
@@ -19,6 +19,8 @@ type Loads = BTreeMap<WorkerId, Load>;
 pub(super) struct Lane {
     pub(super) scheduler: Scheduler,
     pub(super) members: BTreeMap<WorkerId, Member>,
+    /// Workers that accept by themselves only.
+    pub(super) direct: BTreeSet<WorkerId>,
     pub(super) parked: VecDeque<Visit>,
     pub(super) accept_again: Option<Time>,
     /// Whether its connections tell if they were touched.
@@ -45,6 +47,7 @@ impl Lane {
         Self {
             scheduler: Scheduler::new(policy),
             members: BTreeMap::new(),
+            direct: BTreeSet::new(),
             parked: VecDeque::new(),
             accept_again: None,
             probation,
@@ -56,7 +59,7 @@ impl Lane {
         if self.accept_again.is_some_and(|again| now < again) {
             return 0;
         }
-        let eligible = self.members.iter().filter(|(_, member)| member.pause.over(now));
+        let eligible = self.takers().filter(|(_, member)| member.pause.over(now));
         let loads = eligible.filter_map(|(id, _)| loads.get(id));
         let room: usize = loads.map(|load| load.room(now)).sum();
         match self.sticky() {
@@ -142,9 +145,20 @@ impl Lane {
         visit.client.filter(|_| self.sticky())
     }
 
+    pub(super) fn has_takers(&self) -> bool {
+        self.takers().next().is_some()
+    }
+
+    /// Those who take what is handed over.
+    fn takers(&self) -> impl Iterator<Item = (&WorkerId, &Member)> {
+        let direct = &self.direct;
+        self.members.iter().filter(|(id, _)| !direct.contains(id))
+    }
+
     /// Whose turn it is, if it has room.
     fn next(&mut self, now: Time, loads: &Loads) -> Option<WorkerId> {
-        let eligible = self.members.iter().filter(|(_, member)| member.pause.over(now));
+        let (members, direct) = (self.members.iter(), &self.direct);
+        let eligible = members.filter(|(id, member)| !direct.contains(id) && member.pause.over(now));
         let candidates = eligible.filter_map(|(&worker, _)| {
             let load = loads.get(&worker)?;
             let room = load.room(now) > 0;
@@ -154,7 +168,8 @@ impl Lane {
     }
 
     fn next_at_last(&mut self, loads: &Loads) -> Option<WorkerId> {
-        let members = self.members.keys();
+        let (members, direct) = (self.members.keys(), &self.direct);
+        let members = members.filter(|id| !direct.contains(id));
         let candidates = members.filter_map(|&worker| Some(candidate(worker, loads.get(&worker)?, true)));
         self.scheduler.pick(candidates)
     }
@@ -162,7 +177,7 @@ impl Lane {
     /// The worker that a client belongs to now, if it has room.
     fn own(&self, now: Time, loads: &Loads, client: Client) -> Option<WorkerId> {
         let full = self.parked.len() >= MOST_WAITING;
-        let places = self.members.iter().filter_map(|(&worker, member)| {
+        let places = self.takers().filter_map(|(&worker, member)| {
             let load = loads.get(&worker)?;
             let standing = match member.pause.over(now) {
                 true if load.room(now) > 0 => Standing::Room,
@@ -175,8 +190,9 @@ impl Lane {
     }
 
     fn own_at_last(&self, client: Client) -> Option<WorkerId> {
-        let members = self.members.iter();
-        let places = members.map(|(&worker, member)| member.place(worker, Standing::Room));
+        let places = self
+            .takers()
+            .map(|(&worker, member)| member.place(worker, Standing::Room));
         went(choose(client, places))
     }
 }

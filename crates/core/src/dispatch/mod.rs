@@ -153,7 +153,15 @@ impl Dispatcher {
     pub fn leave(&mut self, endpoint: EndpointId, worker: WorkerId) {
         if let Some(lane) = self.endpoints.get_mut(&endpoint) {
             lane.members.remove(&worker);
+            lane.direct.remove(&worker);
             lane.scheduler.forget(worker);
+        }
+    }
+
+    /// A worker accepts at an endpoint by itself, and takes nothing that is handed over.
+    pub fn direct(&mut self, endpoint: EndpointId, worker: WorkerId) {
+        if let Some(lane) = self.endpoints.get_mut(&endpoint) {
+            lane.direct.insert(worker);
         }
     }
 
@@ -316,12 +324,10 @@ impl Dispatcher {
         })
     }
 
-    /// Whether anybody serves an endpoint.
+    /// Whether anybody takes what is handed over at an endpoint.
     #[must_use]
-    pub fn has_members(&self, endpoint: EndpointId) -> bool {
-        self.endpoints
-            .get(&endpoint)
-            .is_some_and(|lane| !lane.members.is_empty())
+    pub fn has_takers(&self, endpoint: EndpointId) -> bool {
+        self.endpoints.get(&endpoint).is_some_and(Lane::has_takers)
     }
 
     /// Who serves an endpoint.

@@ -190,6 +190,12 @@ impl Conversation {
                     });
                 }
             }
+            "direct" => {
+                let key = fields.key.and_then(decode::string);
+                events.extend(key.map(|key| Event::Direct {
+                    key: key.into_owned(),
+                }));
+            }
             "exitedAfterDisconnect" => {
                 self.let_leave(fields);
                 events.push(Event::Leaving);

@@ -157,6 +157,12 @@ pub enum Event {
         /// Since its start. Not to be trusted: it may be more than it ever had.
         total: u64,
     },
+    /// It is a worker of our own library, and accepts by itself from the socket of the server under this key: it takes no
+    /// connection that is handed over there.
+    Direct {
+        /// As given in the reply.
+        key: String,
+    },
     /// It wants an endpoint; answer with [`Session::reply`](super::Session::reply).
     Query(Query),
     /// One of its servers listens.

@@ -389,7 +389,7 @@ impl World {
 
     fn primary_hears(&mut self, event: Event) {
         match event {
-            Event::Online | Event::Listening(_) | Event::Leaving => {}
+            Event::Online | Event::Counts | Event::Listening(_) | Event::Leaving => {}
             Event::Query(query) => self.asks(&query),
             Event::Close { key } => {
                 assert!(self.held.remove(&key).is_some(), "{key} was not held");

@@ -164,6 +164,14 @@ fn a_worker_of_our_library_says_how_many_connections_have_ended() {
 }
 
 #[test]
+fn a_worker_of_our_library_says_where_it_accepts_by_itself() {
+    let direct = r#"{"cmd":"NODE_CLUSTER","act":"direct","key":"e1","seq":3}"#;
+    let mut session = session();
+    assert!(matches!(&hear(&mut session, direct)[..], [Event::Direct { key }] if key == "e1"));
+    assert!(hear(&mut session, r#"{"cmd":"NODE_CLUSTER","act":"direct","key":1}"#).is_empty());
+}
+
+#[test]
 fn disconnect_waits_for_the_dialect() {
     let mut session = Session::new(window(1));
     session.disconnect();
