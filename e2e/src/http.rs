@@ -1,6 +1,6 @@
 //! One HTTP request at a time, over TCP or a UNIX socket.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, connect, socket_with};
 use std::io::{Read, Write};
@@ -81,16 +81,6 @@ impl Connection<TcpStream> {
             read: Vec::new(),
         })
     }
-}
-
-/// Asks on a connection that may stay; tells whether it does.
-///
-/// # Errors
-/// When no whole answer comes, or its status is not 200.
-pub fn get_on(connection: &mut Connection<TcpStream>, path: &str) -> Result<bool> {
-    let answer = connection.get(path)?;
-    ensure!(answer.status == 200, "status {}", answer.status);
-    Ok(!answer.header("connection").eq_ignore_ascii_case("close"))
 }
 
 impl Connection<TcpStream> {

@@ -26,7 +26,7 @@ use everup_core::id::{Slot, WorkerId};
 use everup_core::reload::Receipt;
 use everup_core::worker::State;
 use serde::Serialize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 /// Commands a running cluster. Dropping it kills the workers; call [`stop`](Self::stop) and
@@ -64,7 +64,9 @@ pub struct Cluster {
     commander: Commander,
     history: Arc<History>,
     roster: Arc<Roster>,
-    engine: Option<JoinHandle<Outcome>>,
+    /// `None` when somebody has seen its end.
+    engine: Mutex<Option<JoinHandle<Outcome>>>,
+    outcome: OnceLock<Outcome>,
 }
 
 /// A worker as it is now.
@@ -266,18 +268,25 @@ impl Cluster {
     /// # Panics
     /// If the engine's thread panicked, which is a defect of this crate.
     #[must_use]
-    pub fn join(mut self) -> Outcome {
-        match self.engine.take().map(JoinHandle::join) {
-            Some(Ok(outcome)) => outcome,
+    pub fn join(self) -> Outcome {
+        self.ended()
+    }
+
+    /// Waits for the end. Whoever comes second waits for the lock.
+    fn ended(&self) -> Outcome {
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        match engine.take().map(JoinHandle::join) {
+            Some(Ok(outcome)) => *self.outcome.get_or_init(|| outcome),
             Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Outcome::Stopped,
+            None => self.outcome.get().copied().unwrap_or(Outcome::Stopped),
         }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if self.engine.is_some() {
+        let engine = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if engine.is_some() {
             self.stop_now();
         }
     }

@@ -12,9 +12,9 @@ use crate::output::{Line, LineSink, Relay};
 use crate::roster::Roster;
 use crate::spec::{Output, Spec};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Why a cluster could not be started. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,8 @@ impl Cluster {
             commander,
             history,
             roster,
-            engine: Some(engine.map_err(system("start the engine's thread"))?),
+            engine: Mutex::new(Some(engine.map_err(system("start the engine's thread"))?)),
+            outcome: OnceLock::new(),
         };
         Ok((cluster, events))
     }
