@@ -350,6 +350,15 @@ impl Child {
         }
     }
 
+    /// Tells an everup primary that this worker accepts by itself from the socket of a server, and takes nothing there
+    /// that is handed over.
+    pub fn direct(&mut self, server: ServerId) {
+        if let Some(ServerState::Open(key)) = self.servers.get(&server).map(|known| &known.state) {
+            let key = key.clone();
+            self.internal(|out, seq| encode::direct(out, &key, seq));
+        }
+    }
+
     fn say_close(&mut self, key: &str) {
         self.internal(|out, seq| encode::close(out, key, seq));
     }
