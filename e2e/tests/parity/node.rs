@@ -1,4 +1,5 @@
-//! Node's own primary around the Rust worker: `e2e/parity/primary.js`, told what to do by lines of JSON.
+//! Node's own primary around the Rust worker: `e2e/parity/primary.js`, told what to do by lines of JSON; and a process of
+//! its own with ours, told in the same way.
 
 use anyhow::{Context, Result, ensure};
 use e2e::{Everup, LIMIT, Run};
@@ -62,31 +63,38 @@ impl At {
 
     /// With `cluster.setupPrimary(settings)`, and variables.
     pub(crate) fn primary_with(self, settings: &Value, env: &[(&str, &str)]) -> Result<Primary> {
-        let (orders, theirs) = UnixStream::pair()?;
         let policy = match self.scheduling {
             Scheduling::RoundRobin => "rr",
             Scheduling::None => "none",
         };
-        let run = Everup::program(node(self.version)?)
+        let program = Everup::program(node(self.version)?)
             .arg(script("primary.js"))
             .arg(RUST)
             .env("NODE_CLUSTER_SCHED_POLICY", policy)
-            .envs(env)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .start()?;
-        let mut primary = Primary {
-            run,
-            orders,
-            taken: RefCell::default(),
-            next: 1,
-            up: Value::Null,
-        };
+            .envs(env);
+        let mut primary = Primary::start_program(program)?;
         primary.order(&json!({ "do": "setup", "settings": settings }))?;
         Ok(primary)
     }
 }
 
 impl Primary {
+    /// A Rust program as the primary, and itself as its workers.
+    pub(crate) fn ours() -> Result<Self> {
+        Self::start_program(Everup::program(RUST).env("FIXTURE", "primary"))
+    }
+
+    fn start_program(program: Everup) -> Result<Self> {
+        let (orders, theirs) = UnixStream::pair()?;
+        Ok(Self {
+            run: program.stdin(Stdio::from(OwnedFd::from(theirs))).start()?,
+            orders,
+            taken: RefCell::default(),
+            next: 1,
+            up: Value::Null,
+        })
+    }
+
     pub(crate) fn order(&mut self, order: &Value) -> Result<()> {
         writeln!(self.orders, "{order}").context("Node's primary is there")
     }

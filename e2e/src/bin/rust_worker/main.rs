@@ -1,8 +1,10 @@
 //! A worker that does what messages tell it, written with the library: `{"do": WHAT, …}`, answered by `{"say": …}`.
 //!
 //! It is the same program under an everup primary and under Node's own, and, with `FIXTURE=parent` in its environment,
-//! a child of `child_process.fork`. `FIXTURE=required` (or `threaded`, with another thread) only says what `Worker::required` says, twice. What is to be
+//! a child of `child_process.fork`; with `FIXTURE=primary` its own primary. `FIXTURE=required` (or `threaded`, with another thread) only says what `Worker::required` says, twice. What is to be
 //! heard when the channel is closed goes as a line of JSON to standard output.
+
+mod primary;
 
 use anyhow::{Context, Result};
 use everup::message::MESSAGE_LIMIT;
@@ -27,9 +29,9 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        "primary" => primary::run(),
         "parent" => {
-            let taken = Parent::from_env();
-            let parent = taken?.context("no parent")?;
+            let parent = Parent::from_env()?.context("no parent")?;
             runtime()?.block_on(as_child(parent));
             Ok(())
         }
@@ -113,7 +115,10 @@ async fn as_worker(worker: Worker) {
         });
     }
     drain.await;
-    let late = worker.listen("127.0.0.1:0").await.map(|listener| listener.local_addr());
+    let late = worker
+        .listen("127.0.0.1:0")
+        .await
+        .map(|listener| listener.local_addr());
     let unsent = match worker.is_connected() {
         true => Ok(()),
         false => worker.send(&"too late"),
