@@ -81,7 +81,11 @@ impl At {
 impl Primary {
     /// A Rust program as the primary, and itself as its workers.
     pub(crate) fn ours() -> Result<Self> {
-        Self::start_program(Everup::program(RUST).env("FIXTURE", "primary"))
+        Self::ours_with(&[])
+    }
+
+    pub(crate) fn ours_with(env: &[(&str, &str)]) -> Result<Self> {
+        Self::start_program(Everup::program(RUST).env("FIXTURE", "primary").envs(env))
     }
 
     fn start_program(program: Everup) -> Result<Self> {
