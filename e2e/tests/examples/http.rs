@@ -58,8 +58,13 @@ fn hyper_handed_over() -> Result<()> {
 }
 
 #[test]
-fn actix_web() -> Result<()> {
+fn actix_web_shared() -> Result<()> {
     server("actix-web", "shared")
+}
+
+#[test]
+fn actix_web_reuseport() -> Result<()> {
+    server("actix-web", "reuseport")
 }
 
 /// The same `serve` without a primary.

@@ -1,11 +1,11 @@
 //! A server of a framework that wants a real listening socket: actix-web.
 //!
 //! ```text
-//! cargo run -p everup-examples --bin actix-web    PORT, WORKERS, POLICY (shared or reuseport)
+//! cargo run -p everup-examples --bin actix-web    PORT, WORKERS, POLICY (reuseport or shared)
 //! curl http://127.0.0.1:3000/
 //! ```
 //!
-//! With the policies `shared` and `reuseport` the worker has a listening socket, and `into_std` gives it to whoever
+//! With the policies `reuseport` and `shared` the worker has a listening socket, and `into_std` gives it to whoever
 //! accepts by himself. The primary keeps the socket when a worker dies: what waits in its queue is not lost. Connections
 //! that everup did not give it cannot be moved to another worker at the end; so the clients are asked to come again, and
 //! get a moment for it.
@@ -20,7 +20,7 @@ use everup_examples::{address, check, name, policy, tell, workers};
 
 /// So long clients that keep their connection are answered with `Connection: close`. Whoever is silent for longer may meet
 /// the end of the connection with a request on its way, as with every server that ends idle connections.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_millis(500);
 
 fn main() -> Result<()> {
     match Worker::from_env()? {
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
 fn primary() -> Result<()> {
     let (cluster, mut events) = Cluster::builder()
         .workers(workers()?)
-        .policy(policy(Policy::Shared)?)
+        .policy(policy(Policy::ReusePort)?)
         .start()?;
     thread::spawn(move || {
         while let Some(event) = events.recv_blocking() {
@@ -46,7 +46,7 @@ async fn serve(worker: Worker) -> Result<()> {
     let listener = worker.listen(address()?).await?;
     let listener = listener
         .into_std()
-        .map_err(|_| anyhow!("there is no socket of our own: POLICY=shared or reuseport"))?;
+        .map_err(|_| anyhow!("there is no socket of our own: POLICY=reuseport or shared"))?;
     let drain = worker.on_drain();
     let server = HttpServer::new(move || {
         App::new()
