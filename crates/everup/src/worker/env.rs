@@ -13,6 +13,7 @@ use everup_core::wire::Serialization;
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 const CHANNEL: &str = "NODE_CHANNEL_FD";
 const MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
@@ -55,8 +56,36 @@ pub(super) enum Start {
     Inherited(Vec<Inherited>),
 }
 
+/// As what this process took its place. The environment cannot tell any more: its variables may be gone.
+static TAKEN: OnceLock<Role> = OnceLock::new();
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Worker,
+    Child,
+}
+
+impl Role {
+    /// Fails the second time: a worker must never be told that it is none.
+    fn once<T>(self, take: impl FnOnce() -> Result<Option<T>, EnvError>) -> Result<Option<T>, EnvError> {
+        if TAKEN.get() == Some(&self) {
+            return Err(EnvError::Taken);
+        }
+        let taken = take()?;
+        if taken.is_some() {
+            // Only the holder of the claim gets here.
+            TAKEN.get_or_init(|| self);
+        }
+        Ok(taken)
+    }
+}
+
 /// `None`: not as a worker.
 pub(super) fn worker() -> Result<Option<Start>, EnvError> {
+    Role::Worker.once(find_worker)
+}
+
+fn find_worker() -> Result<Option<Start>, EnvError> {
     let id: Option<u32> = number(ID, "a worker's number")?;
     if let (Some(fd), Some(id)) = (number(CHANNEL, "a descriptor's number")?, id) {
         let channel = channel(fd)?;
@@ -76,6 +105,10 @@ pub(super) fn worker() -> Result<Option<Start>, EnvError> {
 
 /// `None`: not by `child_process.fork`.
 pub(super) fn parent() -> Result<Option<Channel>, EnvError> {
+    Role::Child.once(find_parent)
+}
+
+fn find_parent() -> Result<Option<Channel>, EnvError> {
     if std::env::var_os(ID).is_some() {
         return Ok(None);
     }

@@ -399,6 +399,9 @@ impl Link {
         }
         state.gone = true;
         state.inbox.end();
+        drop(state);
+        // The reader says nothing of an end that we have made; who waits for it hears of it here.
+        self.drain.begin(DrainReason::Worker);
     }
 
     async fn settle(&self, done: impl Fn(&State) -> bool) {
