@@ -18,8 +18,8 @@ pub(super) fn doubts(
     if program.channel {
         if workers > 1 && matches!(policy, None | Some(PolicyArg::LeastConnections)) {
             doubts.push(
-                "least-connections counts the hand-overs that a worker has not answered yet; exact counts of open \
-                 connections come in a later version"
+                "least-connections counts the hand-overs that a worker has not answered yet, unless all workers tell \
+                 what they have open, as those written with the crate do"
                     .into(),
             );
         }

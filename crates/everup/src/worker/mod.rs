@@ -14,6 +14,7 @@ mod connection;
 mod drain;
 mod env;
 mod error;
+#[cfg(feature = "tokio")]
 mod idle;
 mod link;
 mod listener;
