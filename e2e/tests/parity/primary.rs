@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::run::wait_until;
 use e2e::{Everup, LIMIT, process};
 use everup::{
-    Address, Event, ExitStatus, Fork, Policy, ReadyBasis, State, Stdio, Worker, WorkerHandle, signal_number,
+    Address, Event, ExitStatus, Fork, Policy, ReadyBasis, State, Worker, WorkerHandle, signal_number,
 };
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -353,12 +353,8 @@ fn arguments_of_the_interpreter() -> Result<()> {
     let mut ports = Vec::new();
     for _ in 0..2 {
         let (read, write) = std::io::pipe()?;
-        let fork = Fork {
-            args: Some(vec!["--inspect=0".into(), script("worker.js").into()]),
-            stderr: Some(Stdio::Descriptor(OwnedFd::from(write))),
-            ..node_worker()
-        };
-        crew.fork_as(fork)?;
+        let fork = node_worker().args(["--inspect=0".into(), script("worker.js")]);
+        crew.fork_as(fork.stderr(OwnedFd::from(write)))?;
         let lines: Vec<String> = BufReader::new(read).lines().take(1).collect::<Result<_, _>>()?;
         ensure!(
             lines[0].contains("Debugger listening on ws://127.0.0.1:"),
