@@ -7,7 +7,7 @@ use e2e::run::wait_until;
 use e2e::{Everup, LIMIT, process};
 use everup::{
     Address, Channel, Event, ExitStatus, Fork, Listen, ListenAddress, Outcome, Policy, ReadyBasis, State,
-    Stdio, Worker, WorkerHandle, signal_number,
+    Worker, WorkerHandle, signal_number,
 };
 use serde_json::{Value, json};
 use std::fs::File;
@@ -375,12 +375,8 @@ fn arguments_of_the_interpreter() -> Result<()> {
     let mut ports = Vec::new();
     for _ in 0..2 {
         let (read, write) = std::io::pipe()?;
-        let fork = Fork {
-            args: Some(vec!["--inspect=0".into(), script("worker.js").into()]),
-            stderr: Some(Stdio::Descriptor(OwnedFd::from(write))),
-            ..node_worker()
-        };
-        crew.fork_as(fork)?;
+        let fork = node_worker().args(["--inspect=0".into(), script("worker.js")]);
+        crew.fork_as(fork.stderr(OwnedFd::from(write)))?;
         let lines: Vec<String> = BufReader::new(read).lines().take(1).collect::<Result<_, _>>()?;
         ensure!(
             lines[0].contains("Debugger listening on ws://127.0.0.1:"),
@@ -395,10 +391,7 @@ fn arguments_of_the_interpreter() -> Result<()> {
 /// Without a channel a worker has the sockets that it was started with.
 #[test]
 fn a_socket_by_its_name() -> Result<()> {
-    let listen = Listen {
-        name: Some("web".into()),
-        address: ListenAddress::Tcp("127.0.0.1:0".parse()?),
-    };
+    let listen = Listen::new(ListenAddress::Tcp("127.0.0.1:0".parse()?)).name("web");
     let builder = rust(Policy::RoundRobin).channel(Channel::None).listen(listen);
     let mut crew = Crew::start(builder.env("ORDER", r#"{"do": "named"}"#))?;
     let (at, _) = crew.take("a bound socket", |event| match event {

@@ -8,8 +8,6 @@ use everup::{
 };
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// A running cluster, and what was heard of it.
@@ -35,22 +33,12 @@ pub(crate) fn rust(policy: Policy) -> Builder {
 
 /// What a fork needs to be a Node worker in a cluster of Rust workers.
 pub(crate) fn node_worker() -> Fork {
-    Fork {
-        program: Some(PathBuf::from("node")),
-        args: Some(vec![script("worker.js").into()]),
-        ..Fork::default()
-    }
+    Fork::new().program("node").args([script("worker.js")])
 }
 
 /// A fork with these variables.
 pub(crate) fn with_env(env: &[(&str, &str)]) -> Fork {
-    let pairs = env
-        .iter()
-        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    Fork {
-        env: pairs.collect(),
-        ..Fork::default()
-    }
+    Fork::new().envs(env.iter().copied())
 }
 
 impl Crew {

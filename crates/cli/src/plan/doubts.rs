@@ -1,8 +1,9 @@
 //! What will work, but perhaps not as expected: told as notices.
 
-use super::{CHANNEL_VARIABLES, LISTEN_VARIABLES, MARK};
+use super::{CHANNEL_VARIABLES, LISTEN_VARIABLES};
 use crate::args::PolicyArg;
 use crate::resolve::Program;
+use everup::spec::MARK;
 use everup::{Channel, Listen, Spec};
 use std::ffi::OsString;
 

@@ -4,6 +4,8 @@ use crate::id::Token;
 use serde_json::value::RawValue;
 
 /// How messages are written on the channel (`NODE_CHANNEL_SERIALIZATION_MODE`). The primary chooses.
+///
+/// Node has these two, and its workers understand no other: closed on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Serialization {
     /// One JSON value and a newline. What Node uses unless told otherwise.

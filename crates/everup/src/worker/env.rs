@@ -7,6 +7,7 @@
 //! | `LISTEN_FDS`, `LISTEN_PID` | `everup run` without a channel, systemd |
 
 use super::error::EnvError;
+use crate::process::FEEDBACK;
 use crate::sys::inherited::{Claim, forget_variables};
 use everup_core::id::WorkerId;
 use everup_core::wire::Serialization;
@@ -18,8 +19,6 @@ use std::sync::OnceLock;
 const CHANNEL: &str = "NODE_CHANNEL_FD";
 const MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 const ID: &str = "NODE_UNIQUE_ID";
-/// Set by an everup primary: it understands more than Node's.
-const OURS: &str = "EVERUP_CHANNEL";
 /// The first descriptor that `LISTEN_FDS` counts.
 const FIRST: RawFd = 3;
 
@@ -28,7 +27,7 @@ pub(super) const VARIABLES: [&str; 7] = [
     CHANNEL,
     MODE,
     ID,
-    OURS,
+    FEEDBACK,
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
@@ -140,7 +139,7 @@ fn channel(fd: RawFd) -> Result<Channel, EnvError> {
             return Err(error);
         }
     };
-    let everup = std::env::var_os(OURS).is_some_and(|value| value == "1");
+    let everup = std::env::var_os(FEEDBACK).is_some_and(|value| value == "1");
     forget_variables(&VARIABLES);
     Ok(Channel {
         socket,
