@@ -288,8 +288,9 @@ impl Worker {
 
     /// Leaves on purpose, as Node's `cluster.worker.disconnect()`: listeners close, [`on_drain`](Self::on_drain) is
     /// done, and when the last connection that came from a [`Listener`] has ended the primary is told, and the channel
-    /// closed. This is done then; end the program. It is not replaced under Node's primary unless the app there does
-    /// so.
+    /// closed. This is done then; end the program, and not before: a `main` that returns as soon as
+    /// [`on_drain`](Self::on_drain) is done may end it before the primary was told, to which it has died then. It is
+    /// not replaced under Node's primary unless the app there does so.
     pub async fn disconnect(&self) {
         self.shared.link.leave(DrainReason::Worker);
         self.shared.link.idle().await;
