@@ -391,15 +391,22 @@ impl Link {
         self.settle(|state| state.open == 0).await;
     }
 
-    /// Tells the primary that we leave on purpose, waits until it knows, and closes the channel.
-    pub(super) async fn say_goodbye(&self) {
-        {
-            let mut state = self.lock();
+    /// Begins to leave, and tells the primary first that it is on purpose: the app may end as soon as it hears of it.
+    pub(super) fn leave_on_purpose(&self) {
+        let mut state = self.lock();
+        if !state.gone {
             if !state.child.leave() {
                 state.let_go = true;
             }
+            state.close_servers();
             self.flush(&mut state);
         }
+        drop(state);
+        self.drain.begin(DrainReason::Worker);
+    }
+
+    /// Waits until the primary knows that we leave on purpose, and closes the channel.
+    pub(super) async fn say_goodbye(&self) {
         self.settle(|state| state.let_go || state.gone).await;
         self.shut();
     }
