@@ -96,13 +96,23 @@ fn ws_chat() -> Result<()> {
     example.end()
 }
 
-/// Everyone hears everyone, whoever serves them.
+/// An address comes to the same worker, all addresses together to all workers, and everyone hears everyone.
 #[test]
-fn ws_chat_is_one_room() -> Result<()> {
+fn ws_chat_is_sticky_and_one_room() -> Result<()> {
     let _alone = alone();
     let example = Example::start("ws-chat", &[])?;
-    let members = (1..=16).map(|client| Member::open(example.address, client));
-    let mut members = members.collect::<Result<Vec<_>>>()?;
+    let mut members = Vec::new();
+    for client in 1..=16 {
+        let first = Member::open(example.address, client)?;
+        for _ in 0..3 {
+            let again = Member::open(example.address, client)?;
+            ensure!(
+                first.worker == again.worker,
+                "client {client} came to two workers"
+            );
+        }
+        members.push(first);
+    }
     let workers: BTreeSet<_> = members.iter().map(|member| member.worker.clone()).collect();
     ensure!(workers.len() == 2, "all clients came to {workers:?}");
     members[0].say("hello everybody")?;

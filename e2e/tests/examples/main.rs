@@ -28,11 +28,12 @@ fn alone() -> MutexGuard<'static, ()> {
     LOAD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What every server has to stand, under load by clients that keep their connections.
+/// What every server has to stand, under load by clients that keep their connections. Gives what came of the last part,
+/// where some requests may fail: the kill of workers under load.
 fn stands<S: Session>(
     example: &Example,
     open: impl Fn(u64) -> Result<S> + Clone + Send + 'static,
-) -> Result<()> {
+) -> Result<Tally> {
     reload(example, open.clone()).context("reload under load")?;
     survives(example, open)
 }
@@ -41,7 +42,7 @@ fn stands<S: Session>(
 fn survives<S: Session>(
     example: &Example,
     open: impl Fn(u64) -> Result<S> + Clone + Send + 'static,
-) -> Result<()> {
+) -> Result<Tally> {
     kill_frozen(example, open.clone()).context("kill of a worker that takes nothing")?;
     kill(example, open).context("kill of workers under load")
 }
@@ -81,7 +82,7 @@ fn kill_frozen<S: Session>(
 fn kill<S: Session>(
     example: &Example,
     open: impl Fn(u64) -> Result<S> + Clone + Send + 'static,
-) -> Result<()> {
+) -> Result<Tally> {
     let crowd = Crowd::start(CLIENTS, open);
     let mut killed = Vec::new();
     for _ in 0..KILLS {
@@ -104,7 +105,7 @@ fn kill<S: Session>(
         let lost = failure.reason.starts_with("connect to ") || failure.reason.contains("os error 11");
         ensure!(!lost, "{failure:?}");
     }
-    Ok(())
+    Ok(tally)
 }
 
 fn nothing_failed(tally: &Tally) -> Result<()> {

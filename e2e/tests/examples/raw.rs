@@ -117,7 +117,7 @@ fn udp_echo() -> Result<()> {
     let example = Example::start("udp-echo", &[])?;
     let address = example.address;
     let open = move |client| Datagrams::open(address, client);
-    stands(&example, open)?;
+    nothing_failed(&stands(&example, open)?)?;
     let crowd = Crowd::start(crate::CLIENTS, move |client| Ok(Once(open(client)?)));
     crowd.answered(100)?;
     example.reload()?;

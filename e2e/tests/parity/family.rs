@@ -1,6 +1,6 @@
-//! `child_process.fork`'s channel with our primary: `Channel::Ipc`, with Rust and Node children.
+//! `child_process.fork`'s channel: with our primary (`Channel::Ipc`) Rust and Node children, with Node's a Rust child.
 
-use crate::node::{connect, port};
+use crate::node::{At, Primary, connect, greeted, port};
 use crate::rust::{Crew, node_worker, rust, with_env};
 use anyhow::{Context, Result, ensure};
 use everup::{Channel, Event, ExitStatus, Fork, Policy, Serialization, WorkerHandle};
@@ -126,4 +126,55 @@ fn the_channel_keeps_nobody() -> Result<()> {
         "{exit:?}"
     );
     crew.end()
+}
+
+/// `child_process.fork` with `execPath`: messages, sockets, `disconnect` from either side.
+pub(crate) fn child(at: At) -> Result<()> {
+    for serialization in ["json", "advanced"] {
+        let mut primary = at.primary()?;
+        for by_itself in [false, true] {
+            child_of_node(&mut primary, serialization, by_itself)?;
+        }
+        primary.end()?;
+    }
+    Ok(())
+}
+
+fn child_of_node(primary: &mut Primary, serialization: &str, by_itself: bool) -> Result<()> {
+    let says = |primary: &Primary, what: &str| {
+        primary.line(what, |json| {
+            json["child"] == true && json["message"]["say"] == what
+        })
+    };
+    primary.order(&json!({ "do": "child", "serialization": serialization }))?;
+    ensure!(says(primary, "up")?["message"]["worker"] == false);
+    let value = json!({ "list": [1, "é", null] });
+    primary.order(&json!({ "do": "child send", "message": value }))?;
+    ensure!(says(primary, "echo")?["message"]["message"] == value);
+    primary.order(&json!({ "do": "child send", "special": true }))?;
+    let echo = says(primary, "echo")?;
+    ensure!(
+        echo["message"]["opaque"] == (serialization == "advanced"),
+        "{echo}"
+    );
+    primary.order(&json!({ "do": "child give", "message": "take it", "handle": "socket" }))?;
+    ensure!(says(primary, "took")?["message"]["with"] == "take it");
+    ensure!(primary.told("client heard")?["text"] == "child");
+    primary.told("server closed")?;
+    primary.order(&json!({ "do": "child send", "message": { "do": "give" } }))?;
+    let gift = says(primary, "gift")?;
+    ensure!(
+        gift["type"] == "Server" && greeted(port(&gift["message"])?)? == "node",
+        "{gift}"
+    );
+    match by_itself {
+        true => primary.order(&json!({ "do": "child send", "message": { "do": "leave" } }))?,
+        false => primary.order(&json!({ "do": "child disconnect" }))?,
+    }
+    primary.told("child disconnect")?;
+    let end = primary.line("disconnected", |json| json["line"] == "disconnected")?;
+    ensure!(end["connected"] == false, "{end}");
+    let exit = primary.told("child exit")?;
+    ensure!(exit["code"] == 0, "{exit}");
+    Ok(())
 }

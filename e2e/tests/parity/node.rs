@@ -47,7 +47,7 @@ pub(crate) fn script(name: &str) -> PathBuf {
 }
 
 /// A version's binary: Node 20 is the one in `PATH`, the others are installed by `e2e/setup`.
-fn node(version: u32) -> Result<PathBuf> {
+pub(crate) fn node(version: u32) -> Result<PathBuf> {
     if version == 20 {
         return Ok("node".into());
     }
@@ -230,11 +230,16 @@ pub(crate) fn greeted(port: u16) -> Result<String> {
 
 /// All that a server says at a UNIX socket.
 pub(crate) fn greeted_unix(path: &std::path::Path) -> Result<String> {
-    let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(LIMIT))?;
     let mut text = String::new();
-    stream.read_to_string(&mut text)?;
+    connect_unix(path)?.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// A connection to a UNIX socket.
+pub(crate) fn connect_unix(path: &std::path::Path) -> Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    Ok(stream)
 }
 
 /// The answer to a packet.

@@ -1,14 +1,16 @@
 //! Our own primary: what Node's has, with Rust workers, and with Node workers beside them.
 
-use crate::node::{Primary, RUST, connect, greeted, greeted_unix, pinged, port, script};
+use crate::node::{Primary, RUST, connect, connect_unix, greeted, pinged, port, script};
 use crate::rust::{Crew, node_worker, rust, with_env};
 use anyhow::{Context, Result, ensure};
 use e2e::run::wait_until;
 use e2e::{Everup, LIMIT, process};
 use everup::{
-    Address, Event, ExitStatus, Fork, Policy, ReadyBasis, State, Worker, WorkerHandle, signal_number,
+    Address, Channel, Event, ExitStatus, Fork, Listen, ListenAddress, Outcome, Policy, ReadyBasis, State,
+    Worker, WorkerHandle, signal_number,
 };
 use serde_json::{Value, json};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -128,6 +130,17 @@ fn events_of_a_life() -> Result<()> {
     crew.end()
 }
 
+/// Nothing is told of the settings: who starts a cluster knows them.
+#[test]
+fn the_first_event_is_the_fork() -> Result<()> {
+    let (cluster, mut events) = rust(Policy::RoundRobin).workers(1).start()?;
+    let first = events.recv_timeout(LIMIT)?;
+    ensure!(matches!(first, Some(Event::Fork { .. })), "{first:?}");
+    cluster.stop();
+    ensure!(cluster.join() == Outcome::Stopped);
+    Ok(())
+}
+
 /// Every way of ending: the status, and `exitedAfterDisconnect`.
 #[test]
 fn leaving() -> Result<()> {
@@ -183,7 +196,7 @@ fn leaving() -> Result<()> {
 #[test]
 fn messages() -> Result<()> {
     for serialization in [everup::Serialization::Json, everup::Serialization::Advanced] {
-        let mut crew = Crew::start(rust(Policy::RoundRobin).channel(everup::Channel::Node(serialization)))?;
+        let mut crew = Crew::start(rust(Policy::RoundRobin).channel(Channel::Node(serialization)))?;
         for fork in [Fork::default(), node_worker()] {
             let worker = crew.fork_as(fork)?;
             for value in [
@@ -217,7 +230,12 @@ fn without<T>(worker: &WorkerHandle, act: impl FnOnce() -> Result<T>) -> Result<
 /// Rust and Node workers share a TCP port, a UDP port and a UNIX socket, under each policy.
 #[test]
 fn rust_and_node_share_a_port() -> Result<()> {
-    for policy in [Policy::RoundRobin, Policy::LeastConnections, Policy::Shared] {
+    for policy in [
+        Policy::RoundRobin,
+        Policy::LeastConnections,
+        Policy::Shared,
+        Policy::ReusePort,
+    ] {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("socket");
         let mut crew = Crew::start(rust(policy))?;
@@ -231,10 +249,12 @@ fn rust_and_node_share_a_port() -> Result<()> {
         let udp = port(&crew.ask(&rust, &json!({ "do": "udp", "at": "127.0.0.1:0" }), "bound")?)?;
         ensure!(crew.ask(&node, &json!({ "do": "udp", "port": 0 }), "bound")?["port"] == udp);
         for (stopped, other) in [(&rust, &node), (&node, &rust)] {
-            let served = without(stopped, || match policy {
-                // One connection may be under way to the worker that is stopped.
-                Policy::Shared => Ok([greeted(tcp)?, greeted_unix(&path)?, pinged(udp)?]),
-                _ => Ok([second(tcp)?, other.id().0.to_string(), pinged(udp)?]),
+            let served = without(stopped, || {
+                Ok([
+                    answered(|| Ok(connect(tcp)?.into()))?,
+                    answered(|| Ok(connect_unix(&path)?.into()))?,
+                    pinged(udp)?,
+                ])
             })?;
             ensure!(
                 served.iter().all(|id| *id == other.id().0.to_string()),
@@ -246,12 +266,14 @@ fn rust_and_node_share_a_port() -> Result<()> {
     Ok(())
 }
 
-/// Who answers one of two connections: the worker that is stopped has the other.
-fn second(port: u16) -> Result<String> {
-    let clients = [connect(port)?, connect(port)?];
+/// Who answers, while some connections may be under way to a worker that is stopped.
+fn answered(connect: impl Fn() -> Result<OwnedFd>) -> Result<String> {
+    let mut clients: Vec<File> = Vec::new();
     wait_until("an answer", LIMIT, || {
-        for mut client in &clients {
-            client.set_nonblocking(true).map_err(|error| error.to_string())?;
+        let client = connect().map_err(|error| format!("{error:#}"))?;
+        rustix::io::ioctl_fionbio(&client, true).map_err(|error| error.to_string())?;
+        clients.push(client.into());
+        for client in &mut clients {
             let mut id = [0; 8];
             if let Ok(read) = client.read(&mut id) {
                 return Ok(String::from_utf8_lossy(&id[..read]).into_owned());
@@ -363,6 +385,37 @@ fn arguments_of_the_interpreter() -> Result<()> {
         ports.push(lines[0].clone());
     }
     ensure!(ports[0] != ports[1], "{ports:?}");
+    crew.end()
+}
+
+/// Without a channel a worker has the sockets that it was started with.
+#[test]
+fn a_socket_by_its_name() -> Result<()> {
+    let listen = Listen::new(ListenAddress::Tcp("127.0.0.1:0".parse()?)).name("web");
+    let builder = rust(Policy::RoundRobin).channel(Channel::None).listen(listen);
+    let mut crew = Crew::start(builder.env("ORDER", r#"{"do": "named"}"#))?;
+    let (at, _) = crew.take("a bound socket", |event| match event {
+        Event::Bound {
+            address: Address::Tcp(at),
+            ..
+        } => Some(at.port()),
+        _ => None,
+    })?;
+    let worker = crew.cluster.fork(Fork::default()).context("it runs")?;
+    ensure!(greeted(at)? == "0");
+    // It obeys SIGTERM.
+    worker.kill(signal_number("TERM").context("a signal")?);
+    let exit = crew.exit(worker.id())?;
+    ensure!(
+        matches!(
+            exit,
+            Event::Exit {
+                status: ExitStatus::Code(0),
+                ..
+            }
+        ),
+        "{exit:?}"
+    );
     crew.end()
 }
 

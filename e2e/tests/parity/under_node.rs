@@ -1,5 +1,7 @@
 //! A Rust worker under Node's own primary. Each row is a function; `main.rs` has the table.
 
+pub(crate) use crate::family::child;
+
 use crate::node::{At, Primary, Scheduling, connect, greeted, greeted_unix, pinged, port};
 use anyhow::{Context, Result, ensure};
 use e2e::run::wait_until;
@@ -122,7 +124,7 @@ pub(crate) fn settings(at: At) -> Result<()> {
 pub(crate) fn messages(at: At) -> Result<()> {
     let mut primary = at.primary()?;
     let worker = primary.fork()?;
-    let long = "é中😀\u{2028}\n".repeat(100_000);
+    let long = "é中😀\u{2028}\n".repeat(20_000);
     for value in [
         json!(null),
         json!(42.5),
@@ -553,55 +555,4 @@ pub(crate) fn refused(at: At) -> Result<()> {
         "listening",
     )?;
     primary.end()
-}
-
-/// `child_process.fork` with `execPath`: messages, sockets, `disconnect` from either side.
-pub(crate) fn child(at: At) -> Result<()> {
-    for serialization in ["json", "advanced"] {
-        let mut primary = at.primary()?;
-        for by_itself in [false, true] {
-            family(&mut primary, serialization, by_itself)?;
-        }
-        primary.end()?;
-    }
-    Ok(())
-}
-
-fn family(primary: &mut Primary, serialization: &str, by_itself: bool) -> Result<()> {
-    let says = |primary: &Primary, what: &str| {
-        primary.line(what, |json| {
-            json["child"] == true && json["message"]["say"] == what
-        })
-    };
-    primary.order(&json!({ "do": "child", "serialization": serialization }))?;
-    ensure!(says(primary, "up")?["message"]["worker"] == false);
-    let value = json!({ "list": [1, "é", null] });
-    primary.order(&json!({ "do": "child send", "message": value }))?;
-    ensure!(says(primary, "echo")?["message"]["message"] == value);
-    primary.order(&json!({ "do": "child send", "special": true }))?;
-    let echo = says(primary, "echo")?;
-    ensure!(
-        echo["message"]["opaque"] == (serialization == "advanced"),
-        "{echo}"
-    );
-    primary.order(&json!({ "do": "child give", "message": "take it", "handle": "socket" }))?;
-    ensure!(says(primary, "took")?["message"]["with"] == "take it");
-    ensure!(primary.told("client heard")?["text"] == "child");
-    primary.told("server closed")?;
-    primary.order(&json!({ "do": "child send", "message": { "do": "give" } }))?;
-    let gift = says(primary, "gift")?;
-    ensure!(
-        gift["type"] == "Server" && greeted(port(&gift["message"])?)? == "node",
-        "{gift}"
-    );
-    match by_itself {
-        true => primary.order(&json!({ "do": "child send", "message": { "do": "leave" } }))?,
-        false => primary.order(&json!({ "do": "child disconnect" }))?,
-    }
-    primary.told("child disconnect")?;
-    let end = primary.line("disconnected", |json| json["line"] == "disconnected")?;
-    ensure!(end["connected"] == false, "{end}");
-    let exit = primary.told("child exit")?;
-    ensure!(exit["code"] == 0, "{exit}");
-    Ok(())
 }

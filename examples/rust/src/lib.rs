@@ -41,7 +41,7 @@ pub fn policy(default: Policy) -> Result<Policy> {
         "round-robin" => Policy::RoundRobin,
         "shared" => Policy::Shared,
         "reuseport" => Policy::ReusePort,
-        "sticky" => Policy::LeastConnections,
+        "sticky" => Policy::Sticky,
         _ => bail!("POLICY: there is no policy {name:?}"),
     })
 }

@@ -104,6 +104,13 @@ async fn as_worker(worker: Worker) {
         "args": std::env::args().skip(1).collect::<Vec<_>>(), "given": std::env::var("GIVEN").ok(),
         "cwd": std::env::current_dir().ok(),
     }));
+    // For a worker without a channel.
+    if let Some(order) = std::env::var("ORDER")
+        .ok()
+        .and_then(|order| serde_json::from_str(&order).ok())
+    {
+        stage.follow(&order).await;
+    }
     if let Some(mut messages) = worker.messages() {
         tokio::spawn(async move {
             while let Some(message) = messages.recv().await {
@@ -168,13 +175,17 @@ impl Stage {
         if let Some(payload) = message.opaque() {
             return self.say(json!({ "say": "opaque", "bytes": payload.len() }));
         }
+        self.follow(&order).await;
+    }
+
+    async fn follow(&self, order: &Value) {
         match order["do"].as_str() {
-            Some("listen") => self.listen(&order).await,
-            Some("unix") => self.listen_unix(&order).await,
-            Some("udp") => self.udp(&order).await,
+            Some("listen") => self.listen(order).await,
+            Some("unix") => self.listen_unix(order).await,
+            Some("udp") => self.udp(order).await,
             Some("close") => self.close(),
             Some("again") => self.again.notify_one(),
-            Some("give") => self.give(&order).await,
+            Some("give") => self.give(order).await,
             Some("leave") => self.worker.disconnect().await,
             Some("leave at once") => {
                 self.worker.disconnect_now().await;
@@ -188,7 +199,7 @@ impl Stage {
             Some("crash") => std::process::abort(),
             Some("send badly") => self.send_badly(),
             Some("named") => match self.worker.listen_named("web") {
-                Ok(listener) => self.say(json!({ "say": "listening", "port": listener.local_addr().port() })),
+                Ok(listener) => self.keep(self.serving(listener, false)),
                 Err(error) => self.failed(&error),
             },
             Some("socket") => match self.worker.listen("127.0.0.1:0").await.map(Listener::into_std) {
@@ -241,12 +252,14 @@ impl Stage {
                 std::thread::spawn(move || stage.accept_blocking(&listener));
                 return self.say(said);
             }
-            _ => {
-                let hold = order["how"] == "hold";
-                Kept::Task(tokio::spawn(async move { stage.accept(listener, hold).await }))
-            }
+            _ => self.serving(listener, order["how"] == "hold"),
         });
         self.say(said);
+    }
+
+    fn serving(&self, listener: Listener, hold: bool) -> Kept {
+        let stage = self.clone();
+        Kept::Task(tokio::spawn(async move { stage.accept(listener, hold).await }))
     }
 
     async fn accept(&self, listener: Listener, hold: bool) {

@@ -47,7 +47,7 @@ fn main() -> Result<()> {
 fn primary() -> Result<()> {
     let (cluster, events) = Cluster::builder()
         .workers(workers()?)
-        .policy(policy(Policy::LeastConnections)?)
+        .policy(policy(Policy::Sticky)?)
         .start()?;
     let cluster = Arc::new(cluster);
     let room = Arc::clone(&cluster);
