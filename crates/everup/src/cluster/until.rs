@@ -101,7 +101,8 @@ impl Builder {
     }
 
     /// The same, and `told` is called with each event, in this thread, until the last one. Events wait while it works
-    /// (at most so many: see [`Event::Skipped`]); the cluster does not. It may command the cluster.
+    /// (at most so many: see [`Event::Skipped`]); the cluster does not. It may command the cluster. If it never comes back,
+    /// neither does this, though the cluster ends.
     ///
     /// ```no_run
     /// use everup::{Cluster, Event};

@@ -10,8 +10,8 @@
 //! that everup did not give it cannot be moved to another worker at the end; so the clients are asked to come again, and
 //! get a moment for it.
 
+use std::process;
 use std::time::Duration;
-use std::{process, thread};
 
 use actix_web::{App, HttpResponse, HttpServer, rt, web};
 use anyhow::{Result, anyhow};
@@ -30,16 +30,10 @@ fn main() -> Result<()> {
 }
 
 fn primary() -> Result<()> {
-    let (cluster, mut events) = Cluster::builder()
+    let cluster = Cluster::builder()
         .workers(workers()?)
-        .policy(policy(Policy::ReusePort)?)
-        .start()?;
-    thread::spawn(move || {
-        while let Some(event) = events.recv_blocking() {
-            tell(&event);
-        }
-    });
-    check(&cluster.run_until_signal()?)
+        .policy(policy(Policy::ReusePort)?);
+    check(&cluster.run_with(|_, event| tell(&event))?)
 }
 
 async fn serve(worker: Worker) -> Result<()> {

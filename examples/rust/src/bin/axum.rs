@@ -11,7 +11,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
-use std::{env, process, thread};
+use std::{env, process};
 
 use anyhow::Result;
 use axum::Router;
@@ -30,17 +30,11 @@ fn main() -> Result<()> {
 }
 
 fn primary() -> Result<()> {
-    let (cluster, mut events) = Cluster::builder()
+    let cluster = Cluster::builder()
         .workers(workers()?)
-        .policy(policy(Policy::LeastConnections)?)
-        .start()?;
-    thread::spawn(move || {
-        while let Some(event) = events.recv_blocking() {
-            tell(&event);
-        }
-    });
+        .policy(policy(Policy::LeastConnections)?);
     // SIGTERM and SIGINT stop it, SIGHUP reloads it.
-    check(&cluster.run_until_signal()?)
+    check(&cluster.run_with(|_, event| tell(&event))?)
 }
 
 // One thread is enough where there is a process for every CPU.

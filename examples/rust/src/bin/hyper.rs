@@ -10,8 +10,8 @@
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
+use std::process;
 use std::time::Duration;
-use std::{process, thread};
 
 use anyhow::Result;
 use everup::worker::AcceptError;
@@ -32,16 +32,10 @@ fn main() -> Result<()> {
 }
 
 fn primary() -> Result<()> {
-    let (cluster, mut events) = Cluster::builder()
+    let cluster = Cluster::builder()
         .workers(workers()?)
-        .policy(policy(Policy::LeastConnections)?)
-        .start()?;
-    thread::spawn(move || {
-        while let Some(event) = events.recv_blocking() {
-            tell(&event);
-        }
-    });
-    check(&cluster.run_until_signal()?)
+        .policy(policy(Policy::LeastConnections)?);
+    check(&cluster.run_with(|_, event| tell(&event))?)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -12,7 +12,6 @@
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
-use std::thread;
 
 use anyhow::Result;
 use everup::{Cluster, Policy, Worker};
@@ -33,16 +32,10 @@ fn main() -> Result<()> {
 }
 
 fn primary() -> Result<()> {
-    let (cluster, mut events) = Cluster::builder()
+    let cluster = Cluster::builder()
         .workers(workers()?)
-        .policy(policy(Policy::LeastConnections)?)
-        .start()?;
-    thread::spawn(move || {
-        while let Some(event) = events.recv_blocking() {
-            tell(&event);
-        }
-    });
-    check(&cluster.run_until_signal()?)
+        .policy(policy(Policy::LeastConnections)?);
+    check(&cluster.run_with(|_, event| tell(&event))?)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -13,7 +13,7 @@
 //! the new code. If that does not come up, the reload is called off and the old workers stay. The primary itself goes on
 //! with its old code; it serves nobody.
 
-use std::{process, thread};
+use std::process;
 
 use anyhow::Result;
 use axum::Router;
@@ -34,16 +34,10 @@ fn main() -> Result<()> {
 }
 
 fn primary() -> Result<()> {
-    let (cluster, mut events) = Cluster::builder()
+    let cluster = Cluster::builder()
         .workers(workers()?)
-        .policy(policy(Policy::LeastConnections)?)
-        .start()?;
-    thread::spawn(move || {
-        while let Some(event) = events.recv_blocking() {
-            tell(&event);
-        }
-    });
-    check(&cluster.run_until_signal()?)
+        .policy(policy(Policy::LeastConnections)?);
+    check(&cluster.run_with(|_, event| tell(&event))?)
 }
 
 #[tokio::main(flavor = "current_thread")]
