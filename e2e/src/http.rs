@@ -1,10 +1,10 @@
 //! One HTTP request at a time, over TCP or a UNIX socket.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, connect, socket_with};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -54,6 +54,26 @@ impl Connection<TcpStream> {
     pub fn open(address: SocketAddr, limit: Duration) -> Result<Self> {
         let stream =
             TcpStream::connect_timeout(&address, limit).with_context(|| format!("connect to {address}"))?;
+        Self::over(stream, limit)
+    }
+
+    /// Connects from one of this machine's addresses.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn open_from(from: Ipv4Addr, address: SocketAddr, limit: Duration) -> Result<Self> {
+        let socket = socket_with(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        bind(&socket, &SocketAddr::from((from, 0)))?;
+        connect(&socket, &address).with_context(|| format!("connect to {address} from {from}"))?;
+        Self::over(socket.into(), limit)
+    }
+
+    fn over(stream: TcpStream, limit: Duration) -> Result<Self> {
         stream.set_read_timeout(Some(limit))?;
         stream.set_nodelay(true)?;
         Ok(Self {
@@ -61,16 +81,6 @@ impl Connection<TcpStream> {
             read: Vec::new(),
         })
     }
-}
-
-/// Asks on a connection that may stay; tells whether it does.
-///
-/// # Errors
-/// When no whole answer comes, or its status is not 200.
-pub fn get_on(connection: &mut Connection<TcpStream>, path: &str) -> Result<bool> {
-    let answer = connection.get(path)?;
-    ensure!(answer.status == 200, "status {}", answer.status);
-    Ok(!answer.header("connection").eq_ignore_ascii_case("close"))
 }
 
 impl Connection<TcpStream> {

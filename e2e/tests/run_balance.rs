@@ -1,9 +1,15 @@
 //! Must show 5: how connections spread over the workers.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use e2e::http::Connection;
 use e2e::load::{self, Plan};
-use e2e::{Everup, Run, fixture};
-use std::collections::BTreeMap;
+use e2e::run::wait_until;
+use e2e::{Everup, LIMIT, Run, fixture, process};
+use everup_api::{Client, StatusRequest};
+use rustix::process::Signal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 
 fn three(policy: &str) -> Result<Run> {
     let run = Everup::run()?
@@ -56,6 +62,134 @@ fn shared_serves_by_all() -> Result<()> {
     let run = three("shared")?;
     let found = spread(&run, 24)?;
     ensure!(found.len() == 3, "{found:?}");
+    ensure!(run.stop()?.code() == Some(0));
+    Ok(())
+}
+
+/// Open connections, by the worker that has them.
+type Open = BTreeMap<String, Vec<Connection<TcpStream>>>;
+
+fn open_more(address: SocketAddr, connections: usize, open: &mut Open) -> Result<()> {
+    for _ in 0..connections {
+        let mut client = Connection::open(address, LIMIT)?;
+        let worker = client.get("/")?.header("x-worker").to_owned();
+        open.entry(worker).or_default().push(client);
+    }
+    Ok(())
+}
+
+/// Open connections of each slot, as the status has them.
+fn told(socket: &Path) -> Result<BTreeMap<u32, Option<u64>>> {
+    let status = Client::connect(socket, Some(LIMIT))?.call(StatusRequest {}, &mut |_| {})?;
+    let workers = status.workers.iter();
+    Ok(workers.map(|worker| (worker.slot, worker.connections)).collect())
+}
+
+#[test]
+fn connections_that_stay_are_even_where_workers_tell() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("app.sock");
+    let run = Everup::run()?
+        .args(["-i", "3", "--control"])
+        .arg(&socket)
+        .arg(fixture("counts.js"))
+        .start()?;
+    run.ready(3)?;
+    let address = run.address()?;
+    let mut open = Open::new();
+    open_more(address, 30, &mut open)?;
+    let counts = |open: &Open| -> Vec<usize> { open.values().map(Vec::len).collect() };
+    ensure!(counts(&open) == [10, 10, 10], "{:?}", counts(&open));
+    // The clients of one leave: it gets all who come, until it has as many as the others.
+    open.remove("1");
+    let known = [(0, Some(10)), (1, Some(0)), (2, Some(10))].into();
+    wait_until("the primary knows", LIMIT, || match told(&socket) {
+        Ok(told) if told == known => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    open_more(address, 10, &mut open)?;
+    ensure!(counts(&open) == [10, 10, 10], "{:?}", counts(&open));
+    ensure!(run.stop()?.code() == Some(0));
+    Ok(())
+}
+
+/// A client of its own address.
+fn visit(from: Ipv4Addr, address: SocketAddr) -> Result<String> {
+    let mut client = Connection::open_from(from, address, LIMIT)?;
+    let answer = client.get("/")?;
+    ensure!(answer.status == 200);
+    Ok(answer.header("x-worker").to_owned())
+}
+
+#[test]
+fn sticky_clients_stay_with_their_slot() -> Result<()> {
+    let run = three("sticky")?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, run.address()?.port()));
+    let clients: Vec<Ipv4Addr> = (1..=30).map(|host| Ipv4Addr::new(127, 0, 0, host)).collect();
+    let look = || -> Result<Vec<String>> { clients.iter().map(|&from| visit(from, address)).collect() };
+    let first = look()?;
+    let slots: BTreeSet<&String> = first.iter().collect();
+    ensure!(slots.len() == 3, "{first:?}");
+    ensure!(look()? == first, "the second time");
+    // The successor of a worker that died has its clients; meanwhile they go elsewhere.
+    let victim = run.ready(3)?[0].clone();
+    process::signal(victim.pid, Signal::KILL)?;
+    run.event("exit", 1)?;
+    look()?;
+    run.ready(3)?;
+    ensure!(look()? == first, "after a death");
+    run.reload()?.all_replaced(3)?;
+    ensure!(look()? == first, "after a reload");
+    // One slot fewer moves its own clients only.
+    run.signal(Signal::TTOU)?;
+    run.ready(2)?;
+    let fewer = look()?;
+    let moved = first.iter().zip(&fewer).filter(|(before, after)| before != after);
+    ensure!(
+        moved.clone().all(|(before, _)| before == "2"),
+        "{first:?} {fewer:?}"
+    );
+    ensure!(moved.count() > 0);
+    run.signal(Signal::TTIN)?;
+    run.ready(3)?;
+    ensure!(look()? == first, "after it came back");
+    ensure!(run.stop()?.code() == Some(0));
+    Ok(())
+}
+
+/// A worker that does not answer keeps its own clients waiting for a while, and nobody else.
+#[test]
+fn sticky_clients_of_others_do_not_wait_for_one_that_is_stuck() -> Result<()> {
+    let run = three("sticky")?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, run.address()?.port()));
+    let clients: Vec<Ipv4Addr> = (1..=30).map(|host| Ipv4Addr::new(127, 0, 0, host)).collect();
+    let mut by_slot: BTreeMap<String, Vec<Ipv4Addr>> = BTreeMap::new();
+    for &from in &clients {
+        by_slot.entry(visit(from, address)?).or_default().push(from);
+    }
+    let stuck = run.ready(3)?.into_iter().find(|worker| worker.slot == 0);
+    let stuck = stuck.context("slot 0")?;
+    process::signal(stuck.pid, Signal::STOP)?;
+    let mut waiting = Vec::new();
+    for &from in by_slot.get("0").into_iter().flatten().cycle().take(40) {
+        let mut client = Connection::open_from(from, address, LIMIT)?;
+        client.send("/")?;
+        waiting.push(client);
+    }
+    for slot in ["1", "2"] {
+        for &from in by_slot.get(slot).into_iter().flatten() {
+            ensure!(visit(from, address)? == slot);
+        }
+    }
+    // Those that were not handed to it yet go elsewhere in the end, and the others when it goes on.
+    let elsewhere = waiting.split_off(20);
+    for mut client in elsewhere {
+        ensure!(client.answer()?.header("x-worker") != "0");
+    }
+    process::signal(stuck.pid, Signal::CONT)?;
+    for mut client in waiting {
+        ensure!(client.answer()?.status == 200);
+    }
     ensure!(run.stop()?.code() == Some(0));
     Ok(())
 }

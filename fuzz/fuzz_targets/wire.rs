@@ -64,7 +64,7 @@ fn react(session: &mut Session, event: Event, token: &mut u64) {
         }
         Event::Message(message) if token.is_multiple_of(2) => session.send(&message),
         Event::Message(message) => session.send_handle(&message, HandleKind::Socket, Token(*token)),
-        Event::Opaque(payload) => session.send_opaque(&payload),
+        Event::Opaque(payload) => assert!(session.send_opaque(&payload), "it came from such a channel"),
         Event::Handle { key: Some(key), .. } => session.released(&key),
         Event::Online => session.hand_over(Token(*token), "k"),
         Event::Leaving => session.disconnect(),

@@ -76,7 +76,8 @@ pub struct WorkerStatus {
     pub state: WorkerState,
     /// Since its start.
     pub uptime_ms: u64,
-    /// Open connections; `None` if they cannot be known.
+    /// Open connections; `None` if they cannot be known: it tells of those handed over to it (workers of the crate do), or it
+    /// drains and they are watched.
     #[serde(default)]
     pub connections: Option<u64>,
     /// Connections that it got in its life.

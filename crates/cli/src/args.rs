@@ -106,6 +106,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ADDR", help_heading = SOCKETS)]
     pub(crate) listen: Vec<String>,
 
+    /// Whether the workers get Node's cluster channel; `node` for a program built with the `everup` crate [default: auto]
+    #[arg(long, value_enum, default_value = "auto", hide_default_value = true, help_heading = SOCKETS)]
+    pub(crate) channel: ChannelArg,
+
     /// Serialization of the channel to Node
     #[arg(long, value_enum, default_value = "json", hide = true)]
     pub(crate) serialization: SerializationArg,
@@ -193,6 +197,7 @@ pub(crate) struct RunArgs {
 pub(crate) enum PolicyArg {
     LeastConnections,
     RoundRobin,
+    Sticky,
     Shared,
     #[value(name = "reuseport")]
     ReusePort,
@@ -206,6 +211,18 @@ pub(crate) enum EventFormat {
     /// A JSON object per line
     Json,
     /// Nothing
+    None,
+}
+
+/// `--channel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChannelArg {
+    /// Node, Deno and Bun apps get it, other programs do not
+    Auto,
+    /// The program speaks Node's protocol: an app behind a wrapper that passes descriptors on, or one built with the
+    /// `everup` crate
+    Node,
+    /// Nobody gets it
     None,
 }
 

@@ -7,7 +7,7 @@ mod supervision;
 pub(crate) mod triggers;
 
 use crate::args::control::ControlArgs;
-use crate::args::{PolicyArg, RunArgs, SerializationArg};
+use crate::args::{ChannelArg, PolicyArg, RunArgs, SerializationArg};
 use crate::control::ControlSocket;
 use crate::error::{CliError, ValueError};
 use crate::instances;
@@ -64,7 +64,7 @@ impl Plan {
         let here = by_name.unwrap_or(here);
         let variables = variables(&args.env_file, &args.env)?;
         let script = cwd.as_ref().unwrap_or(&here).join(&args.script);
-        let program = resolve::resolve(Request {
+        let mut program = resolve::resolve(Request {
             script: args.script,
             args: args.args,
             interpreter: args.interpreter.map(interpreter),
@@ -73,6 +73,11 @@ impl Plan {
             search: search(cwd.clone().unwrap_or_else(|| here.clone()), &variables),
             here: here.clone(),
         })?;
+        match args.channel {
+            ChannelArg::Auto => {}
+            ChannelArg::Node => program.channel = true,
+            ChannelArg::None => program.channel = false,
+        }
         health.check(&program, !values.listen.is_empty())?;
         let ask = ask(values.signal, args.shutdown_with_message, &program)?;
         let pid_file = args.pid_file.as_deref().map(PidFile::check).transpose()?;
@@ -273,7 +278,8 @@ fn app_name(text: &str) -> Result<String, ValueError> {
 }
 
 /// What everup sets for workers with a channel.
-const CHANNEL_VARIABLES: [&str; 3] = [
+const CHANNEL_VARIABLES: [&str; 4] = [
+    "EVERUP_CHANNEL",
     "NODE_CHANNEL_FD",
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "NODE_UNIQUE_ID",
@@ -440,6 +446,7 @@ fn policy(arg: Option<PolicyArg>) -> Policy {
     match arg {
         None | Some(PolicyArg::LeastConnections) => Policy::LeastConnections,
         Some(PolicyArg::RoundRobin) => Policy::RoundRobin,
+        Some(PolicyArg::Sticky) => Policy::Sticky,
         Some(PolicyArg::Shared) => Policy::Shared,
         Some(PolicyArg::ReusePort) => Policy::ReusePort,
     }

@@ -276,6 +276,14 @@ impl Endpoints {
         }
     }
 
+    /// The endpoint of this key, if a worker holds it.
+    #[must_use]
+    pub fn named(&self, worker: WorkerId, key: &str) -> Option<EndpointId> {
+        let id = parse_key(key)?;
+        let holds = self.all.get(&id).is_some_and(|endpoint| endpoint.holds(worker));
+        holds.then_some(id)
+    }
+
     /// The first stream endpoint that a worker holds.
     #[must_use]
     pub fn held_by(&self, worker: WorkerId) -> Option<EndpointId> {
@@ -432,8 +440,8 @@ impl Endpoints {
         match self.policy {
             Policy::ReusePort if tcp && query.fd.is_none() => Sharing::PerSlot,
             Policy::Shared | Policy::ReusePort => Sharing::Shared,
-            Policy::LeastConnections | Policy::RoundRobin if udp => Sharing::Shared,
-            Policy::LeastConnections | Policy::RoundRobin => Sharing::HandOver,
+            Policy::LeastConnections | Policy::RoundRobin | Policy::Sticky if udp => Sharing::Shared,
+            Policy::LeastConnections | Policy::RoundRobin | Policy::Sticky => Sharing::HandOver,
         }
     }
 

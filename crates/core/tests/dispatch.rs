@@ -1,11 +1,13 @@
 //! The dispatcher against a model that knows where every connection is.
 
 use everup_core::dispatch::{Dispatcher, Look, MAX_WINDOW, Placement};
-use everup_core::id::{EndpointId, Token, WorkerId};
+use everup_core::id::{EndpointId, Slot, Token, WorkerId};
 use everup_core::schedule::Policy;
+use everup_core::schedule::sticky::Client;
 use everup_core::time::Time;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 const ENDPOINT: EndpointId = EndpointId(1);
@@ -33,6 +35,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (worker, 0..8usize).prop_map(|(worker, nth)| Step::Nack { worker, nth }),
         3 => (0..50u64).prop_map(Step::Wait),
     ]
+}
+
+/// Some clients come again and again; some have no address.
+fn client(connection: Token) -> Option<Client> {
+    let number = u8::try_from(connection.0 % 8).ok().filter(|number| *number > 0)?;
+    Some(IpAddr::from([192, 0, 2, number]).into())
 }
 
 #[derive(Debug)]
@@ -130,7 +138,7 @@ impl World {
                 self.members.insert(worker);
                 self.dead.remove(&worker);
                 self.dispatcher
-                    .join(self.now, ENDPOINT, WorkerId(worker), &mut out);
+                    .join(self.now, ENDPOINT, WorkerId(worker), Slot(worker), &mut out);
                 self.apply(out);
             }
             Step::Leave(worker) => {
@@ -151,10 +159,11 @@ impl World {
                     self.next += 1;
                     self.parked.insert(connection);
                     let mut out = Vec::new();
-                    self.dispatcher.arrived(self.now, ENDPOINT, connection, &mut out);
+                    self.dispatcher
+                        .arrived(self.now, ENDPOINT, connection, client(connection), &mut out);
                     self.apply(out);
                     assert!(
-                        !self.parked.contains(&connection) || self.policy == Policy::RoundRobin,
+                        !self.parked.contains(&connection) || self.policy != Policy::LeastConnections,
                         "accepted more than can be handed over"
                     );
                 }
@@ -212,7 +221,7 @@ proptest! {
     fn a_connection_is_in_one_place_until_a_worker_has_it(
         steps in prop::collection::vec(step(), 1..200),
         untouched: bool,
-        policy in prop_oneof![Just(Policy::RoundRobin), Just(Policy::LeastConnections)],
+        policy in prop_oneof![Just(Policy::RoundRobin), Just(Policy::LeastConnections), Just(Policy::Sticky)],
     ) {
         let mut world = World::new(policy);
         world.untouched = untouched;
@@ -483,7 +492,9 @@ fn the_last_sweep_hands_over_whatever_the_windows_say() {
     let mut world = world_with(Policy::RoundRobin, 2);
     let mut out = Vec::new();
     for n in 100..200 {
-        world.dispatcher.arrived(world.now, ENDPOINT, Token(n), &mut out);
+        world
+            .dispatcher
+            .arrived(world.now, ENDPOINT, Token(n), None, &mut out);
     }
     world.dispatcher.flush(world.now, &mut out);
     let handed = out

@@ -3,23 +3,22 @@
 //! `cargo run -p everup --example primary -- app.js 4`
 #![expect(clippy::print_stdout, reason = "an example prints what it does")]
 
-use everup::{Cluster, Event, Spec};
+use everup::{Cluster, Event, Policy};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args_os().skip(1);
-    let mut spec = Spec::new("node");
-    spec.args = vec![args.next().ok_or("which script?")?];
-    spec.workers = args
-        .next()
-        .map_or(Ok(2), |count| count.to_string_lossy().parse())?;
-    if let Some(policy) = args.next() {
-        spec.policy = match &*policy.to_string_lossy() {
-            "shared" => everup::Policy::Shared,
-            "round-robin" => everup::Policy::RoundRobin,
-            _ => everup::Policy::LeastConnections,
-        };
-    }
-    let (cluster, mut events) = Cluster::start(spec)?;
+    let mut args = std::env::args().skip(1);
+    let script = args.next().ok_or("which script?")?;
+    let workers: u32 = args.next().map_or(Ok(2), |count| count.parse())?;
+    let policy = match args.next().as_deref() {
+        Some("shared") => Policy::Shared,
+        Some("round-robin") => Policy::RoundRobin,
+        _ => Policy::default(),
+    };
+    let (cluster, mut events) = Cluster::builder()
+        .node(script)
+        .workers(workers)
+        .policy(policy)
+        .start()?;
     while let Some(event) = events.recv_blocking() {
         println!("{event:?}");
         if let Event::Error { .. } = event {

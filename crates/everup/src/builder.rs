@@ -249,8 +249,8 @@ impl Builder {
     }
 }
 
-/// Whether a primary has given us a place in its cluster. Who took it by `Worker::from_env` may have
-/// a cluster of its own.
+/// Whether a primary has given us a place in its cluster, and `Worker::from_env` has not taken it: that removes these
+/// variables.
 fn is_worker() -> bool {
     ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID"]
         .iter()

@@ -1,10 +1,7 @@
 //! The handle of a running cluster.
 //!
-//! - [`start`]: from a spec to an engine.
-//! - [`fork`], [`reload`]: what may be asked for.
-//! - [`command`]: the way to the engine.
-//! - [`events`]: what it tells.
-//! - [`until`]: ways to the end: with a deadline, or by signals.
+//! Its parts: `start` (from a spec to an engine), `fork` and `reload` (what may be asked for), `command` (the way to the
+//! engine), `events` (what it tells), `until` (ways to the end: with a deadline, or by signals).
 
 mod command;
 mod events;
@@ -29,20 +26,47 @@ use everup_core::id::{Slot, WorkerId};
 use everup_core::reload::Receipt;
 use everup_core::worker::State;
 use serde::Serialize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 /// Commands a running cluster. Dropping it kills the workers; call [`stop`](Self::stop) and
 /// [`join`](Self::join), or [`shutdown`](Self::shutdown), for a graceful end.
 ///
 /// Methods that ask or send something wait for the engine's answer, some tens of microseconds: the engine itself never
-/// waits for anything.
+/// waits for anything. Those that wait for an end ([`join`](Self::join), [`shutdown`](Self::shutdown),
+/// [`run_until_signal`](Self::run_until_signal)) take as long as it takes: async code waits for
+/// [`Event::Stopped`](crate::Event::Stopped) instead, or gives them a thread.
+///
+/// ```no_run
+/// use everup::{Cluster, Event, Reload};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (cluster, mut events) = Cluster::builder().node("app.js").workers(4).start()?;
+/// while let Some(event) = events.recv_blocking() {
+///     match event {
+///         Event::AllReady { .. } => cluster.scale(6),
+///         Event::Message { worker, message, .. } if message == "\"work\"" => {
+///             // It may have ended meanwhile.
+///             cluster.send(worker, &[1, 2, 3]).ok();
+///         }
+///         Event::Message { message, .. } if message == "\"new version\"" => {
+///             let _reloading = cluster.reload(Reload::default());
+///         }
+///         Event::Exit { worker, pid, status, .. } => println!("{worker} (pid {pid}): {status}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Cluster {
     commander: Commander,
     history: Arc<History>,
     roster: Arc<Roster>,
-    engine: Option<JoinHandle<Outcome>>,
+    /// `None` when somebody has seen its end.
+    engine: Mutex<Option<JoinHandle<Outcome>>>,
+    outcome: OnceLock<Outcome>,
 }
 
 /// A worker as it is now.
@@ -244,18 +268,25 @@ impl Cluster {
     /// # Panics
     /// If the engine's thread panicked, which is a defect of this crate.
     #[must_use]
-    pub fn join(mut self) -> Outcome {
-        match self.engine.take().map(JoinHandle::join) {
-            Some(Ok(outcome)) => outcome,
+    pub fn join(self) -> Outcome {
+        self.ended()
+    }
+
+    /// Waits for the end. Whoever comes second waits for the lock.
+    fn ended(&self) -> Outcome {
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        match engine.take().map(JoinHandle::join) {
+            Some(Ok(outcome)) => *self.outcome.get_or_init(|| outcome),
             Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Outcome::Stopped,
+            None => self.outcome.get().copied().unwrap_or(Outcome::Stopped),
         }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if self.engine.is_some() {
+        let engine = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if engine.is_some() {
             self.stop_now();
         }
     }

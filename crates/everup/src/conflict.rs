@@ -2,12 +2,18 @@
 
 use crate::health::ReadySign;
 use crate::spec::{Ask, Channel, Spec};
-use everup_core::schedule::Policy;
 
 /// The most workers that a cluster may be started with.
 pub const MAX_WORKERS: u32 = 1024;
 
 /// Why a [`Spec`] cannot be meant as it stands.
+///
+/// ```
+/// use everup::{Cluster, Conflict, Policy, StartError};
+///
+/// let started = Cluster::builder().node("app.js").policy(Policy::Shared).spares(1).start();
+/// assert!(matches!(started, Err(StartError::Conflict(Conflict::SparesNeedHandOver))));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Conflict {
@@ -48,7 +54,7 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Conflict> {
         return Err(Conflict::TooManyWorkers { workers, limit });
     }
     let cluster = matches!(spec.channel, Channel::Node(_));
-    if spec.spares > 0 && !(cluster && hands_over(spec.policy)) {
+    if spec.spares > 0 && !(cluster && spec.policy.hands_over()) {
         return Err(Conflict::SparesNeedHandOver);
     }
     if !spec.ready.is_empty() && !spec.ready.iter().any(|sign| possible(sign, spec.channel)) {
@@ -58,10 +64,6 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Conflict> {
         return Err(Conflict::AskNeedsChannel);
     }
     check_numbers(spec)
-}
-
-fn hands_over(policy: Policy) -> bool {
-    policy != Policy::Shared
 }
 
 fn possible(sign: &ReadySign, channel: Channel) -> bool {
@@ -84,6 +86,7 @@ fn check_numbers(spec: &Spec) -> Result<(), Conflict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use everup_core::schedule::Policy;
     use everup_core::wire::Serialization;
     use std::time::Duration;
 
@@ -112,8 +115,10 @@ mod tests {
     #[test]
     fn spares_need_a_hand_over() {
         let expected = Some(Conflict::SparesNeedHandOver);
-        let shared = |spec: &mut Spec| (spec.spares, spec.policy) = (1, Policy::Shared);
-        assert_eq!(conflict(shared), expected);
+        for policy in [Policy::Shared, Policy::ReusePort] {
+            let shared = |spec: &mut Spec| (spec.spares, spec.policy) = (1, policy);
+            assert_eq!(conflict(shared), expected);
+        }
         for channel in [Channel::None, Channel::Ipc(Serialization::Json)] {
             let apart = |spec: &mut Spec| (spec.spares, spec.channel) = (1, channel);
             assert_eq!(conflict(apart), expected);

@@ -1,6 +1,6 @@
 //! What is sent through a channel, by either side: messages, sockets, and why one was not sent.
 //!
-//! A message is one JSON value. It goes as text ([`text`]) or as anything that serde can write ([`json`]).
+//! A message is one JSON value. It is given as text, or as anything that serde can write.
 //! Must not know: who sends, and to whom.
 
 use everup_core::wire::{FRAME_LIMIT, HandleKind};
@@ -110,6 +110,21 @@ pub(crate) fn checked_size(size: usize) -> Result<(), SendError> {
 ///
 /// It is closed on this side once it is delivered. A worker that reads it makes it non-blocking, and with it every
 /// other copy: that belongs to the socket, not to the descriptor. What came from Node is non-blocking.
+///
+/// ```
+/// use everup::{Handle, HandleKind};
+/// use std::os::fd::OwnedFd;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let handle = Handle::from(listener);
+/// assert_eq!(handle.kind(), HandleKind::Server);
+/// // As the other end sees it: a descriptor and a kind.
+/// let handle = Handle::of(HandleKind::Server, OwnedFd::from(handle));
+/// assert!(matches!(handle, Handle::Listener(_)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Handle {

@@ -136,7 +136,8 @@ pub enum Channel {
     /// As `child_process.fork` does: `NODE_CHANNEL_FD` is set, and nothing of a cluster. For messages and sockets that
     /// either side sends; `listen` in the worker binds by itself, so workers share no port. When such a worker serves
     /// cannot be known: unless [`Spec::ready`] names a sign (or it sends the message `ready`), it counts as ready after
-    /// a second. To disconnect it is to close its channel.
+    /// a second. To disconnect it (also when it is asked to stop) is to close its channel; if it stays when it is to
+    /// stop, it gets SIGTERM a quarter of a second later.
     Ipc(Serialization),
     /// None: the program gets its sockets by `LISTEN_FDS`, or binds by itself.
     None,

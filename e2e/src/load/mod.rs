@@ -5,12 +5,14 @@
 
 mod background;
 mod client;
+mod crowd;
 mod keep_alive;
 mod response;
 
 pub use background::Background;
 pub use client::run;
-pub use keep_alive::{KeepAlive, Tally};
+pub use crowd::{Answer, Crowd, Failed, Session, Tally};
+pub use keep_alive::KeepAlive;
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

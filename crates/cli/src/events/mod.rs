@@ -101,6 +101,7 @@ impl Start {
             _ if !channel => "shared",
             Policy::LeastConnections => "least-connections",
             Policy::RoundRobin => "round-robin",
+            Policy::Sticky => "sticky",
             Policy::ReusePort => "reuseport",
             _ => "shared",
         };

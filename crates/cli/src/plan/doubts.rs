@@ -28,7 +28,8 @@ pub(super) fn doubts(
     if workers > 1 && listen.is_empty() {
         doubts.push(format!(
             "{workers} workers of a program without Node's channel share no port; pass them one with --listen ADDR, or, if it \
-             starts Node itself, run that: everup run \"node app.js\""
+             starts Node itself, run that: everup run \"node app.js\"; if it is built with the everup crate, give it \
+             the channel: --channel node"
         ));
     }
     if policy.is_some_and(|policy| policy != PolicyArg::Shared) {

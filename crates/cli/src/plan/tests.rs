@@ -217,7 +217,8 @@ fn doubts_are_told() {
         plan.notices,
         [
             "2 workers of a program without Node's channel share no port; pass them one with --listen ADDR, or, if it starts Node \
-             itself, run that: everup run \"node app.js\"",
+             itself, run that: everup run \"node app.js\"; if it is built with the everup crate, give it the channel: \
+             --channel node",
             "--policy has no effect: all workers accept from the sockets of --listen themselves",
             "--listen-timeout has no effect: nobody can tell when this program listens",
         ]
@@ -330,4 +331,15 @@ fn a_directory_that_was_entered_by_a_link_keeps_its_name() {
     assert_eq!(entered(&real), None);
     assert_eq!(entered(Path::new("/")), None, "a PWD that is not true");
     assert_eq!(entered(Path::new("current")), None);
+}
+
+#[test]
+fn the_channel_is_given_and_taken_by_hand() {
+    let plan = parse(&["--channel", "node", "sleep", "--", "60"]).unwrap();
+    assert!(matches!(plan.spec.channel, Channel::Node(_)));
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("app.js");
+    std::fs::write(&script, "").unwrap();
+    let plan = parse(&["--channel", "none", script.to_str().unwrap()]).unwrap();
+    assert_eq!(plan.spec.channel, Channel::None);
 }

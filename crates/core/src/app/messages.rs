@@ -11,6 +11,7 @@ use crate::notify::Notification;
 use crate::reload::Drained;
 use crate::wire::{Event, Reply};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Something that happened.
@@ -87,6 +88,8 @@ pub enum Input {
         endpoint: EndpointId,
         /// Its name.
         connection: Token,
+        /// Where it came from; `None` for UNIX sockets.
+        client: Option<IpAddr>,
     },
     /// What came of [`Placement::Look`].
     Looked {
@@ -136,6 +139,11 @@ pub enum Input {
         probe: ProbeId,
         /// What.
         found: Probed,
+    },
+    /// A worker took a connection that was a probe of ours.
+    ProbeTaken {
+        /// Who.
+        worker: WorkerId,
     },
     /// A worker said something by `sd_notify`, and it was really the worker.
     Notified {

@@ -41,6 +41,7 @@ use crate::jitter::Jitter;
 use crate::reload::{Reload, Rollout};
 use crate::restart::RestartPolicy;
 use crate::schedule::Policy;
+use crate::schedule::sticky::Client;
 use crate::steer::Steering;
 use crate::storm::Storm;
 use crate::time::Time;
@@ -260,9 +261,14 @@ impl App {
                     .slot_bound(endpoint, slot, result, &mut self.effects);
                 self.effect(now, out);
             }
-            Input::Connection { endpoint, connection } => {
+            Input::Connection {
+                endpoint,
+                connection,
+                client,
+            } => {
+                let client = client.map(Client::from);
                 self.dispatcher
-                    .arrived(now, endpoint, connection, &mut self.placements);
+                    .arrived(now, endpoint, connection, client, &mut self.placements);
                 self.place(out);
             }
             Input::Looked {
@@ -290,6 +296,7 @@ impl App {
                 self.unhealthy(now, worker, cause, &cause.to_string(), out);
             }
             Input::Probed { worker, probe, found } => self.probed(now, worker, probe, found, out),
+            Input::ProbeTaken { worker } => self.dispatcher.probe_taken(worker),
             Input::Notified { worker, said } => self.notified(now, worker, said, out),
             Input::Measured { worker, bytes } => self.measured(now, worker, bytes),
             Input::Drained { worker, drained } => self.counted(worker, drained),
@@ -345,7 +352,13 @@ impl App {
     /// Whether nobody serves an endpoint, and nobody is on the way who might.
     #[must_use]
     pub fn deserted(&self, endpoint: EndpointId) -> bool {
-        !self.dispatcher.has_members(endpoint) && self.all_are_ready()
+        !self.takes(endpoint) && self.all_are_ready()
+    }
+
+    /// Whether anybody takes what is handed over at an endpoint.
+    #[must_use]
+    pub fn takes(&self, endpoint: EndpointId) -> bool {
+        self.dispatcher.has_takers(endpoint)
     }
 
     /// How many connections a worker was given that it has not answered yet.
@@ -441,8 +454,10 @@ impl App {
 
     /// A worker serves an endpoint, if it is in the rotation; else as soon as it is.
     fn join(&mut self, now: Time, worker: WorkerId, endpoint: EndpointId) {
-        if self.workers.get(&worker).is_some_and(Worker::in_rotation) {
-            self.dispatcher.join(now, endpoint, worker, &mut self.placements);
+        let serving = self.workers.get(&worker).filter(|worker| worker.in_rotation());
+        if let Some(slot) = serving.map(|worker| worker.slot) {
+            self.dispatcher
+                .join(now, endpoint, worker, slot, &mut self.placements);
         } else {
             self.waiting.entry(worker).or_default().insert(endpoint);
         }
@@ -465,6 +480,10 @@ impl App {
 impl Retry {
     fn is_about(&self, token: Token) -> bool {
         matches!(&self.reply, Reply::Shared { descriptor, .. } if *descriptor == token)
+    }
+
+    fn is_for(&self, closed: &str) -> bool {
+        matches!(&self.reply, Reply::Shared { key, .. } if key == closed)
     }
 }
 

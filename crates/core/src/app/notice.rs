@@ -13,6 +13,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Something that the owner of a cluster may want to know. The `everup` crate documents each one, as its `Event`.
+///
+/// The two are not one type: an event also has what this crate must not know (descriptors, the kernel's kills) or need
+/// not repeat (every worker's place and process id), and it is an interface that this machine does not have to keep.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "everup::Event, which this becomes, has the docs")]
 pub enum Notice {

@@ -78,7 +78,8 @@ pub struct WorkerStatus {
     pub leaving: Option<Duration>,
     /// Connections handed over to it and accepted.
     pub accepted: u64,
-    /// Connections that it has open. Known only while it drains; the driver fills it in.
+    /// Connections that it has open: of those handed over to it, if it says how many have ended; while it drains, all, which
+    /// the driver fills in.
     pub connections: Option<u64>,
     /// What its process tree uses, in bytes; the driver fills it in.
     pub memory: Option<u64>,
@@ -119,6 +120,12 @@ impl App {
         }
     }
 
+    /// Where workers accept by themselves, what was handed over is the smaller part.
+    fn open_connections(&self, worker: WorkerId) -> Option<u64> {
+        let all = self.config.policy.hands_over();
+        self.dispatcher.open_connections(worker).filter(|_| all)
+    }
+
     /// One worker as it is now; `None` when it has ended.
     #[must_use]
     pub fn look(&self, now: Time, worker: WorkerId) -> Option<WorkerStatus> {
@@ -146,7 +153,7 @@ impl App {
             uptime: now.since(worker.forked),
             leaving: worker.left_at().map(|at| now.since(at)),
             accepted: self.dispatcher.accepted(worker.id),
-            connections: None,
+            connections: self.open_connections(worker.id),
             memory: None,
             restarts: place.map_or(0, |place| place.restarts),
             text: worker.status.clone(),

@@ -13,7 +13,8 @@ impl App {
     }
 
     pub(super) fn said(&mut self, now: Time, worker: WorkerId, event: Event, out: &mut Vec<Action>) {
-        if !matches!(event, Event::Answer { .. }) {
+        // A worker that counts has many threads: what one of them says tells nothing of the last connection.
+        if !matches!(event, Event::Answer { .. } | Event::Closed { .. }) {
             self.heard(worker, out);
         }
         match event {
@@ -33,6 +34,16 @@ impl App {
                     out.push(Action::Notice(Notice::Online { worker }));
                 }
             }
+            Event::Counts => self.counts(worker),
+            Event::Closed { total } => {
+                self.counts(worker);
+                self.dispatcher.closed(worker, total);
+            }
+            Event::Direct { key } => {
+                if let Some(endpoint) = self.endpoints.named(worker, &key) {
+                    self.dispatcher.direct(endpoint, worker);
+                }
+            }
             Event::Query(query) => {
                 let Some(known) = self.workers.get_mut(&worker) else {
                     return;
@@ -46,6 +57,8 @@ impl App {
             }
             Event::Listening(listening) => self.listening(now, worker, listening, out),
             Event::Close { key } => {
+                self.retries
+                    .retain(|retry| retry.worker != worker || !retry.is_for(&key));
                 self.endpoints.closed(now, worker, &key, &mut self.effects);
                 self.effect(now, out);
             }
@@ -63,6 +76,12 @@ impl App {
             }
             // The driver keeps those with descriptors to itself.
             other => drop(other),
+        }
+    }
+
+    fn counts(&mut self, worker: WorkerId) {
+        if self.workers.contains_key(&worker) {
+            self.dispatcher.counts(worker);
         }
     }
 

@@ -26,34 +26,36 @@
 //!
 //! Turns: under strict rotation the others do not get far ahead of a worker that is full, for at most `PATIENCE`.
 //!
+//! Sticky clients: a connection waits for its client's own worker while that answers ([`LOYALTY`]); those of others pass
+//! it by. So many are accepted that somebody's own worker may be found, at most [`MOST_WAITING`].
+//!
 //! Pipelining: a worker may hold several unanswered connections while its answers come quickly. Its *window*
 //! grows by one with each answer within `QUICK` and halves with each one slower than `SLOW`.
 
+mod lane;
+mod load;
 mod pause;
 mod probation;
 
+pub use lane::MOST_WAITING;
+pub use load::{LOYALTY, MAX_WINDOW};
 pub use probation::{Look, PROBATION};
 
-use crate::id::{EndpointId, Token, WorkerId};
-use crate::schedule::{Candidate, Policy, Scheduler};
+use crate::id::{EndpointId, Slot, Token, WorkerId};
+use crate::schedule::Policy;
+use crate::schedule::sticky::Client;
 use crate::time::Time;
+use lane::{Lane, Member};
+use load::Load;
 use pause::Pause;
 use probation::Probation;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The largest window.
-pub const MAX_WINDOW: usize = 8;
-/// An answer within this lets the window grow.
-const QUICK: Duration = Duration::from_millis(3);
-/// An answer slower than this halves it.
-const SLOW: Duration = Duration::from_millis(10);
 /// The longest pause after refusals: the place that becomes free does not wait for long.
 const LONGEST_REFUSAL: Duration = Duration::from_millis(160);
 /// The longest pause of a worker that is out of descriptors.
 const LONGEST_STARVATION: Duration = Duration::from_secs(1);
-/// How long a worker that is full may keep a connection waiting whose turn it is.
-const PATIENCE: Duration = Duration::from_millis(20);
 /// How long nothing is accepted after the system ran out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -91,88 +93,15 @@ pub struct Dispatcher {
     endpoints: BTreeMap<EndpointId, Lane>,
     workers: BTreeMap<WorkerId, Load>,
     /// On probation when their worker went.
-    orphans: BTreeMap<Token, EndpointId>,
+    orphans: BTreeMap<Token, (EndpointId, Option<Client>)>,
 }
 
-/// One endpoint: who serves it, and who waits there.
-#[derive(Debug)]
-struct Lane {
-    scheduler: Scheduler,
-    members: BTreeMap<WorkerId, Pause>,
-    parked: VecDeque<Token>,
-    accept_again: Option<Time>,
-    /// Whether its connections tell if they were touched.
-    probation: bool,
-}
-
-/// One worker's unanswered connections, oldest first.
-#[derive(Debug)]
-struct Load {
-    in_flight: VecDeque<Sent>,
-    window: usize,
-    accepted: u64,
-    /// After it had no descriptor for a connection.
-    starved: Pause,
-    probation: Option<Probation>,
-}
-
-#[derive(Debug)]
-struct Sent {
+/// A connection, and whose it is.
+#[derive(Debug, Clone, Copy)]
+struct Visit {
     connection: Token,
-    endpoint: EndpointId,
-    at: Time,
-}
-
-impl Load {
-    fn new() -> Self {
-        Self {
-            in_flight: VecDeque::new(),
-            window: 1,
-            accepted: 0,
-            starved: Pause::default(),
-            probation: None,
-        }
-    }
-
-    fn room(&self, now: Time) -> usize {
-        if self.starved.over(now) {
-            self.window.saturating_sub(self.in_flight.len())
-        } else {
-            0
-        }
-    }
-
-    /// Whether it is only short of room because it was given so much just now.
-    fn prompt(&self, now: Time) -> bool {
-        self.starved.over(now) && self.tardy_at().is_some_and(|at| now < at)
-    }
-
-    /// From when on the others do not wait for it any more.
-    fn tardy_at(&self) -> Option<Time> {
-        self.in_flight.front().map(|oldest| oldest.at + PATIENCE)
-    }
-
-    /// Puts a connection in flight to this one.
-    fn give(&mut self, now: Time, worker: WorkerId, connection: Token, endpoint: EndpointId) -> Placement {
-        self.in_flight.push_back(Sent {
-            connection,
-            endpoint,
-            at: now,
-        });
-        Placement::HandOver {
-            worker,
-            connection,
-            endpoint,
-        }
-    }
-
-    fn take(&mut self, connection: Token) -> Option<Sent> {
-        let position = self
-            .in_flight
-            .iter()
-            .position(|sent| sent.connection == connection)?;
-        self.in_flight.remove(position)
-    }
+    /// `None` where there is no address.
+    client: Option<Client>,
 }
 
 impl Dispatcher {
@@ -189,14 +118,7 @@ impl Dispatcher {
 
     /// A new endpoint; nobody serves it yet. `probation` says whether its connections tell if they were touched.
     pub fn open(&mut self, endpoint: EndpointId, probation: bool) {
-        let lane = Lane {
-            scheduler: Scheduler::new(self.policy),
-            members: BTreeMap::new(),
-            parked: VecDeque::new(),
-            accept_again: None,
-            probation,
-        };
-        self.endpoints.insert(endpoint, lane);
+        self.endpoints.insert(endpoint, Lane::new(self.policy, probation));
     }
 
     /// The endpoint is gone, and with it the connections parked there.
@@ -205,17 +127,24 @@ impl Dispatcher {
             out.extend(
                 lane.parked
                     .into_iter()
-                    .map(|connection| Placement::Release { connection }),
+                    .map(|Visit { connection, .. }| Placement::Release { connection }),
             );
         }
     }
 
-    /// A worker serves an endpoint from now on.
-    pub fn join(&mut self, now: Time, endpoint: EndpointId, worker: WorkerId, out: &mut Vec<Placement>) {
+    /// A worker serves an endpoint from now on, in this slot.
+    pub fn join(
+        &mut self,
+        now: Time,
+        endpoint: EndpointId,
+        worker: WorkerId,
+        slot: Slot,
+        out: &mut Vec<Placement>,
+    ) {
         let Some(lane) = self.endpoints.get_mut(&endpoint) else {
             return;
         };
-        lane.members.insert(worker, Pause::default());
+        lane.members.insert(worker, Member::new(slot));
         self.workers.entry(worker).or_insert_with(Load::new);
         self.place(now, endpoint, out);
     }
@@ -224,7 +153,15 @@ impl Dispatcher {
     pub fn leave(&mut self, endpoint: EndpointId, worker: WorkerId) {
         if let Some(lane) = self.endpoints.get_mut(&endpoint) {
             lane.members.remove(&worker);
+            lane.direct.remove(&worker);
             lane.scheduler.forget(worker);
+        }
+    }
+
+    /// A worker accepts at an endpoint by itself, and takes nothing that is handed over.
+    pub fn direct(&mut self, endpoint: EndpointId, worker: WorkerId) {
+        if let Some(lane) = self.endpoints.get_mut(&endpoint) {
+            lane.direct.insert(worker);
         }
     }
 
@@ -245,7 +182,7 @@ impl Dispatcher {
         };
         let mut touched = Vec::new();
         for sent in std::mem::take(&mut load.in_flight).into_iter().rev() {
-            self.park_first(sent.endpoint, sent.connection, out);
+            self.park_first(sent.endpoint, sent.visit, out);
             touched.push(sent.endpoint);
         }
         touched.dedup();
@@ -258,18 +195,23 @@ impl Dispatcher {
     pub fn lost(&mut self, now: Time, worker: WorkerId, out: &mut Vec<Placement>) {
         self.silent(now, worker, out);
         if let Some(kept) = self.workers.remove(&worker).and_then(|load| load.probation) {
-            self.orphans.insert(kept.connection, kept.endpoint);
-            out.push(Placement::Look {
-                worker,
-                connection: kept.connection,
-            });
+            let Visit { connection, client } = kept.visit;
+            self.orphans.insert(connection, (kept.endpoint, client));
+            out.push(Placement::Look { worker, connection });
         }
     }
 
-    /// We accepted a connection.
-    pub fn arrived(&mut self, now: Time, endpoint: EndpointId, connection: Token, out: &mut Vec<Placement>) {
+    /// We accepted a connection from this client, if it has an address.
+    pub fn arrived(
+        &mut self,
+        now: Time,
+        endpoint: EndpointId,
+        connection: Token,
+        client: Option<Client>,
+        out: &mut Vec<Placement>,
+    ) {
         match self.endpoints.get_mut(&endpoint) {
-            Some(lane) => lane.parked.push_back(connection),
+            Some(lane) => lane.parked.push_back(Visit { connection, client }),
             None => return out.push(Placement::Release { connection }),
         }
         self.place(now, endpoint, out);
@@ -297,12 +239,7 @@ impl Dispatcher {
         };
         let Some(sent) = load.take(connection) else { return };
         load.starved = Pause::default();
-        let took = now.since(sent.at);
-        if took <= QUICK {
-            load.window = (load.window + 1).min(MAX_WINDOW);
-        } else if took > SLOW {
-            load.window = (load.window / 2).max(1);
-        }
+        load.adapt(now.since(sent.at));
         load.accepted += u64::from(accepted);
         if accepted {
             let tells = self
@@ -310,7 +247,7 @@ impl Dispatcher {
                 .get(&sent.endpoint)
                 .is_some_and(|lane| lane.probation);
             match tells {
-                true => load.probation = Some(Probation::new(now, connection, sent.endpoint)),
+                true => load.probation = Some(Probation::new(now, sent.visit, sent.endpoint)),
                 false => out.push(Placement::Release { connection }),
             }
         }
@@ -322,7 +259,7 @@ impl Dispatcher {
             }
         }
         if !accepted {
-            self.park_first(sent.endpoint, connection, out);
+            self.park_first(sent.endpoint, sent.visit, out);
         }
         self.place_where_it_serves(now, worker, sent.endpoint, out);
     }
@@ -333,7 +270,8 @@ impl Dispatcher {
             .workers
             .get_mut(&worker)
             .and_then(|load| load.probation.take());
-        if let Some(Probation { connection, .. }) = kept {
+        if let Some(Probation { visit, .. }) = kept {
+            let connection = visit.connection;
             out.push(Placement::Release { connection });
         }
     }
@@ -346,7 +284,7 @@ impl Dispatcher {
         let Some(sent) = load.take(connection) else { return };
         load.starved.extend(now, LONGEST_STARVATION);
         load.window = 1;
-        self.park_first(sent.endpoint, connection, out);
+        self.park_first(sent.endpoint, sent.visit, out);
         self.place(now, sent.endpoint, out);
     }
 
@@ -359,17 +297,17 @@ impl Dispatcher {
         look: Look,
         out: &mut Vec<Placement>,
     ) {
-        if let Some(endpoint) = self.orphans.remove(&connection) {
+        if let Some((endpoint, client)) = self.orphans.remove(&connection) {
             if !look.untouched {
                 return out.push(Placement::Release { connection });
             }
-            self.park_first(endpoint, connection, out);
+            self.park_first(endpoint, Visit { connection, client }, out);
             return self.place(now, endpoint, out);
         }
         let Some(load) = self.workers.get_mut(&worker) else {
             return;
         };
-        let Some(kept) = load.probation.take_if(|kept| kept.connection == connection) else {
+        let Some(kept) = load.probation.take_if(|kept| kept.visit.connection == connection) else {
             return;
         };
         load.probation = kept.after(now, look);
@@ -386,12 +324,10 @@ impl Dispatcher {
         })
     }
 
-    /// Whether anybody serves an endpoint.
+    /// Whether anybody takes what is handed over at an endpoint.
     #[must_use]
-    pub fn has_members(&self, endpoint: EndpointId) -> bool {
-        self.endpoints
-            .get(&endpoint)
-            .is_some_and(|lane| !lane.members.is_empty())
+    pub fn has_takers(&self, endpoint: EndpointId) -> bool {
+        self.endpoints.get(&endpoint).is_some_and(Lane::has_takers)
     }
 
     /// Who serves an endpoint.
@@ -418,7 +354,7 @@ impl Dispatcher {
             let due = load.probation.as_ref().filter(|kept| kept.look_at <= now)?;
             Some(Placement::Look {
                 worker,
-                connection: due.connection,
+                connection: due.visit.connection,
             })
         }));
         let waiting: Vec<EndpointId> = self
@@ -436,23 +372,7 @@ impl Dispatcher {
     /// it on their channels (the request to leave) finds it already theirs.
     pub fn flush(&mut self, now: Time, out: &mut Vec<Placement>) {
         for (&endpoint, lane) in &mut self.endpoints {
-            while let Some(connection) = lane.parked.pop_front() {
-                let workers = &self.workers;
-                let candidates = lane.members.keys().filter_map(|&id| {
-                    Some(Candidate {
-                        worker: id,
-                        in_flight: workers.get(&id)?.in_flight.len(),
-                        room: true,
-                    })
-                });
-                let chosen = lane.scheduler.pick(candidates);
-                let Some((worker, load)) = chosen.and_then(|id| Some((id, self.workers.get_mut(&id)?)))
-                else {
-                    out.push(Placement::Release { connection });
-                    continue;
-                };
-                out.push(load.give(now, worker, connection, endpoint));
-            }
+            lane.flush(now, endpoint, &mut self.workers, out);
         }
     }
 
@@ -462,54 +382,55 @@ impl Dispatcher {
         let Some(lane) = self.endpoints.get(&endpoint) else {
             return 0;
         };
-        if lane.accept_again.is_some_and(|again| now < again) {
-            return 0;
-        }
-        let room: usize = lane
-            .eligible(now)
-            .filter_map(|id| self.workers.get(&id))
-            .map(|load| load.room(now))
-            .sum();
-        room.saturating_sub(lane.parked.len())
+        lane.demand(now, &self.workers)
     }
 
     /// When [`tick`](Self::tick) and [`demand`](Self::demand) may find something that they do not find now.
     #[must_use]
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
-        let pauses = self.endpoints.values().flat_map(|lane| {
-            lane.members.iter().flat_map(|(id, pause)| {
-                [
-                    pause.until,
-                    self.workers.get(id).and_then(|load| load.starved.until),
-                ]
-            })
-        });
-        let accepts = self.endpoints.values().map(|lane| lane.accept_again);
-        let turns = self
-            .endpoints
-            .values()
-            .filter(|lane| !lane.parked.is_empty())
-            .flat_map(|lane| lane.members.keys())
-            .map(|id| self.workers.get(id).and_then(Load::tardy_at));
+        let lanes = self.endpoints.values();
+        let changes = lanes.flat_map(|lane| lane.changes(&self.workers));
         let looks = self
             .workers
             .values()
             .filter_map(|load| load.probation.as_ref())
             .map(|kept| kept.look_at);
         // A look that is due is done by the next tick; a pause that is over needs none.
-        pauses
-            .chain(accepts)
-            .chain(turns)
-            .flatten()
-            .filter(|&at| at > now)
-            .chain(looks)
-            .min()
+        changes.filter(|&at| at > now).chain(looks).min()
     }
 
     /// Connections that a worker said it took.
     #[must_use]
     pub fn accepted(&self, worker: WorkerId) -> u64 {
         self.workers.get(&worker).map_or(0, |load| load.accepted)
+    }
+
+    /// A worker will tell how many of its connections have ended.
+    pub fn counts(&mut self, worker: WorkerId) {
+        let load = self.workers.entry(worker).or_insert_with(Load::new);
+        load.closed.get_or_insert(0);
+    }
+
+    /// A worker says that so many of its connections have ended in all: never fewer than before, nor more than it had.
+    pub fn closed(&mut self, worker: WorkerId, total: u64) {
+        let Some(load) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let had = load.accepted.saturating_add(load.probes);
+        load.closed = Some(total.min(had).max(load.closed.unwrap_or(0)));
+    }
+
+    /// A worker took a probe of ours: it will be among those that it says have ended.
+    pub fn probe_taken(&mut self, worker: WorkerId) {
+        if let Some(load) = self.workers.get_mut(&worker) {
+            load.probes += 1;
+        }
+    }
+
+    /// Connections handed over to a worker that it has open, if it tells.
+    #[must_use]
+    pub fn open_connections(&self, worker: WorkerId) -> Option<u64> {
+        self.workers.get(&worker)?.open()
     }
 
     /// Connections that a worker has not answered.
@@ -534,12 +455,14 @@ impl Dispatcher {
     }
 
     fn pause_of(&mut self, endpoint: EndpointId, worker: WorkerId) -> Option<&mut Pause> {
-        self.endpoints.get_mut(&endpoint)?.members.get_mut(&worker)
+        let member = self.endpoints.get_mut(&endpoint)?.members.get_mut(&worker)?;
+        Some(&mut member.pause)
     }
 
-    fn park_first(&mut self, endpoint: EndpointId, connection: Token, out: &mut Vec<Placement>) {
+    fn park_first(&mut self, endpoint: EndpointId, visit: Visit, out: &mut Vec<Placement>) {
+        let connection = visit.connection;
         match self.endpoints.get_mut(&endpoint) {
-            Some(lane) => lane.parked.push_front(connection),
+            Some(lane) => lane.parked.push_front(visit),
             None => out.push(Placement::Release { connection }),
         }
     }
@@ -568,41 +491,8 @@ impl Dispatcher {
 
     /// Hands over parked connections while somebody can take one.
     fn place(&mut self, now: Time, endpoint: EndpointId, out: &mut Vec<Placement>) {
-        let Some(lane) = self.endpoints.get_mut(&endpoint) else {
-            return;
-        };
-        while !lane.parked.is_empty() {
-            let workers = &self.workers;
-            let candidates = lane
-                .members
-                .iter()
-                .filter(|(_, pause)| pause.over(now))
-                .filter_map(|(&id, _)| {
-                    let load = workers.get(&id)?;
-                    let room = load.room(now) > 0;
-                    (room || load.prompt(now)).then_some(Candidate {
-                        worker: id,
-                        in_flight: load.in_flight.len(),
-                        room,
-                    })
-                });
-            let Some(worker) = lane.scheduler.pick(candidates) else {
-                return;
-            };
-            let (Some(connection), Some(load)) = (lane.parked.pop_front(), self.workers.get_mut(&worker))
-            else {
-                return;
-            };
-            out.push(load.give(now, worker, connection, endpoint));
+        if let Some(lane) = self.endpoints.get_mut(&endpoint) {
+            lane.place(now, endpoint, &mut self.workers, out);
         }
-    }
-}
-
-impl Lane {
-    fn eligible(&self, now: Time) -> impl Iterator<Item = WorkerId> {
-        self.members
-            .iter()
-            .filter(move |(_, pause)| pause.over(now))
-            .map(|(&id, _)| id)
     }
 }

@@ -1,6 +1,7 @@
 //! The last connection that a worker accepted, until its app has certainly seen it: see the module above.
 
-use crate::id::{EndpointId, Token};
+use super::Visit;
+use crate::id::EndpointId;
 use crate::time::Time;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct Look {
 /// The last connection that a worker accepted.
 #[derive(Debug)]
 pub(super) struct Probation {
-    pub(super) connection: Token,
+    pub(super) visit: Visit,
     pub(super) endpoint: EndpointId,
     until: Time,
     pub(super) look_at: Time,
@@ -33,10 +34,10 @@ pub(super) struct Probation {
 }
 
 impl Probation {
-    pub(super) fn new(now: Time, connection: Token, endpoint: EndpointId) -> Self {
+    pub(super) fn new(now: Time, visit: Visit, endpoint: EndpointId) -> Self {
         let next_look = FIRST_LOOK * 2;
         Self {
-            connection,
+            visit,
             endpoint,
             until: now + PROBATION,
             look_at: now + FIRST_LOOK,

@@ -6,6 +6,7 @@
 
 mod least_connections;
 mod round_robin;
+pub mod sticky;
 
 pub use least_connections::LeastConnections;
 pub use round_robin::RoundRobin;
@@ -16,12 +17,15 @@ use crate::id::WorkerId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The worker with the fewest hand-overs that it has not answered yet, then the one whose turn is longest
-    /// ago. (Exact counts of open connections come later.)
+    /// The worker with the fewest open connections, as far as all of them tell, which workers of our own library do;
+    /// else with the fewest hand-overs that it has not answered yet. Then the one whose turn is longest ago.
     #[default]
     LeastConnections,
     /// Strict rotation over the workers that can take one.
     RoundRobin,
+    /// The same client to the same slot, by its address: see [`sticky`]. Where there is no address (UNIX sockets), as
+    /// with [`LeastConnections`](Self::LeastConnections).
+    Sticky,
     /// All workers accept from one listening socket; the kernel chooses. Node's `SCHED_NONE`.
     Shared,
     /// Each slot has a listening TCP socket of its own, which the primary keeps (`SO_REUSEPORT`): see
@@ -35,7 +39,7 @@ impl Policy {
     #[must_use]
     pub const fn hands_over(self) -> bool {
         match self {
-            Self::LeastConnections | Self::RoundRobin => true,
+            Self::LeastConnections | Self::RoundRobin | Self::Sticky => true,
             Self::Shared | Self::ReusePort => false,
         }
     }
@@ -48,6 +52,8 @@ pub struct Candidate {
     pub worker: WorkerId,
     /// Connections handed to it that it has not answered.
     pub in_flight: usize,
+    /// Connections that it has open, besides those; `None` if it does not tell.
+    pub open: Option<u64>,
     /// Whether it can take one now. One that cannot has not been kept waiting for long.
     pub room: bool,
 }
@@ -59,6 +65,8 @@ pub enum Scheduler {
     RoundRobin(RoundRobin),
     /// See [`LeastConnections`].
     LeastConnections(LeastConnections),
+    /// See [`sticky`]; this is for those who have no address.
+    Sticky(LeastConnections),
 }
 
 impl Scheduler {
@@ -68,6 +76,7 @@ impl Scheduler {
     pub fn new(policy: Policy) -> Self {
         match policy {
             Policy::RoundRobin => Self::RoundRobin(RoundRobin::default()),
+            Policy::Sticky => Self::Sticky(LeastConnections::default()),
             Policy::LeastConnections | Policy::Shared | Policy::ReusePort => {
                 Self::LeastConnections(LeastConnections::default())
             }
@@ -79,7 +88,7 @@ impl Scheduler {
     pub fn pick(&mut self, candidates: impl Iterator<Item = Candidate>) -> Option<WorkerId> {
         match self {
             Self::RoundRobin(policy) => policy.pick(candidates),
-            Self::LeastConnections(policy) => policy.pick(candidates),
+            Self::LeastConnections(policy) | Self::Sticky(policy) => policy.pick(candidates),
         }
     }
 
@@ -87,7 +96,7 @@ impl Scheduler {
     pub fn forget(&mut self, worker: WorkerId) {
         match self {
             Self::RoundRobin(policy) => policy.forget(worker),
-            Self::LeastConnections(policy) => policy.forget(worker),
+            Self::LeastConnections(policy) | Self::Sticky(policy) => policy.forget(worker),
         }
     }
 }

@@ -57,6 +57,7 @@ mod tests {
         ids.iter().map(|&id| Candidate {
             worker: WorkerId(id),
             in_flight: 0,
+            open: None,
             room: true,
         })
     }
@@ -110,6 +111,7 @@ mod tests {
             let candidates = candidates.into_iter().map(|(id, room)| Candidate {
                 worker: WorkerId(id),
                 in_flight: 0,
+                open: None,
                 room,
             });
             policy.pick(candidates).map(|worker| worker.0)

@@ -171,7 +171,15 @@ impl Conversation {
             return;
         };
         match act.as_ref() {
-            "online" => events.push(Event::Online),
+            "online" => {
+                events.push(Event::Online);
+                let version = fields.everup.and_then(decode::unsigned);
+                events.extend(version.filter(|version| *version > 0).map(|_| Event::Counts));
+            }
+            "closed" => {
+                let total = fields.total.and_then(decode::unsigned);
+                events.extend(total.map(|total| Event::Closed { total }));
+            }
             "queryServer" => events.extend(fields.query().map(Event::Query)),
             "listening" => events.push(Event::Listening(fields.listening())),
             "close" => {
@@ -181,6 +189,12 @@ impl Conversation {
                         key: key.into_owned(),
                     });
                 }
+            }
+            "direct" => {
+                let key = fields.key.and_then(decode::string);
+                events.extend(key.map(|key| Event::Direct {
+                    key: key.into_owned(),
+                }));
             }
             "exitedAfterDisconnect" => {
                 self.let_leave(fields);

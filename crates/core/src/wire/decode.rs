@@ -97,6 +97,8 @@ fields! {
     readable_all = "readableAll",
     writable_all = "writableAll",
     data = "data",
+    everup = "everup",
+    total = "total",
     errno = "errno",
     sockname = "sockname",
     family = "family",

@@ -150,6 +150,19 @@ pub enum Reply {
 pub enum Event {
     /// Node booted; the app has not run yet.
     Online,
+    /// It is a worker of our own library, and says how many of its connections have ended: [`Closed`](Self::Closed).
+    Counts,
+    /// So many of the connections handed over to it have ended in all.
+    Closed {
+        /// Since its start. Not to be trusted: it may be more than it ever had.
+        total: u64,
+    },
+    /// It is a worker of our own library, and accepts by itself from the socket of the server under this key: it takes no
+    /// connection that is handed over there.
+    Direct {
+        /// As given in the reply.
+        key: String,
+    },
     /// It wants an endpoint; answer with [`Session::reply`](super::Session::reply).
     Query(Query),
     /// One of its servers listens.

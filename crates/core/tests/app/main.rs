@@ -1,5 +1,6 @@
 //! The whole machine: examples of each rule, and random histories in virtual time.
 
+mod ending;
 mod random;
 mod reload;
 mod reuseport;
@@ -221,6 +222,7 @@ fn stop_hands_over_what_waits_before_it_asks() {
         sim.feed(Input::Connection {
             endpoint,
             connection: Token(n),
+            client: None,
         });
     }
     sim.feed(Input::Stop);
@@ -304,6 +306,39 @@ fn operators_disconnect_is_not_replaced_but_leaving_is() {
     sim.die(WorkerId(2), ExitStatus::Code(0));
     assert_eq!(exit_of(&sim, 2), (ExitReason::Own, true));
     assert_eq!(sim.ids(), [WorkerId(3)]);
+}
+
+#[test]
+fn the_status_tells_open_connections_where_they_are_known() {
+    let open = |sim: &Sim| -> Vec<Option<u64>> {
+        let status = sim.app.status(sim.now);
+        status.workers.iter().map(|worker| worker.connections).collect()
+    };
+    for (policy, known) in [(Policy::LeastConnections, Some(2)), (Policy::ReusePort, None)] {
+        let mut sim = Sim::new(everup_core::app::Config { policy, ..config(1) });
+        sim.boot_all();
+        assert_eq!(open(&sim), [None]);
+        for _ in 0..3 {
+            sim.connect(1);
+            sim.answer(ONE, true);
+        }
+        sim.say(ONE, Event::Counts);
+        sim.say(ONE, Event::Closed { total: 1 });
+        assert_eq!(open(&sim), [known], "{policy:?}");
+    }
+}
+
+#[test]
+fn a_count_does_not_end_the_probation_of_the_last_connection() {
+    let mut sim = Sim::new(config(1));
+    sim.untouched = true;
+    sim.boot_all();
+    sim.connect(1);
+    sim.answer(ONE, true);
+    sim.say(ONE, Event::Closed { total: 0 });
+    assert_eq!(sim.held.len(), 1, "another thread said it");
+    sim.say(ONE, Event::Message(serde_json::value::RawValue::NULL.to_owned()));
+    assert_eq!(sim.held.len(), 0);
 }
 
 #[test]
@@ -435,6 +470,21 @@ fn a_shared_socket_that_did_not_arrive_is_sent_again() {
     sim.say(ONE, Event::Delivered(socket));
     sim.wait(seconds(5));
     assert_eq!(sim.said(1).len(), 2);
+}
+
+#[test]
+fn a_worker_that_gave_a_socket_up_is_not_sent_it_again() {
+    let mut sim = Sim::new(everup_core::app::Config {
+        policy: Policy::Shared,
+        ..config(1)
+    });
+    sim.say(ONE, Event::Online);
+    sim.say(ONE, Event::Query(query(1)));
+    let socket = *sim.sockets.first_key_value().expect("it is bound").1;
+    sim.say(ONE, Event::Undelivered(socket));
+    sim.say(ONE, Event::Close { key: "e1".into() });
+    sim.wait(seconds(5));
+    assert_eq!(sim.said(1), ["shared"]);
 }
 
 #[test]

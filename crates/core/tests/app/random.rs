@@ -112,11 +112,15 @@ proptest! {
     fn nothing_is_lost_doubled_or_forgotten(
         steps in prop::collection::vec(step(), 1..150),
         workers in 1..5u32,
-        round_robin: bool,
+        policy in prop_oneof![
+            Just(Policy::RoundRobin),
+            Just(Policy::LeastConnections),
+            Just(Policy::Sticky),
+            Just(Policy::ReusePort),
+        ],
         listen_timeout: bool,
         untouched: bool,
     ) {
-        let policy = if round_robin { Policy::RoundRobin } else { Policy::LeastConnections };
         let listen_timeout = listen_timeout.then_some(Duration::from_secs(3));
         let mut sim = Sim::new(Config { policy, ready_limit: listen_timeout, ..config(workers) });
         sim.untouched = untouched;

@@ -3,6 +3,7 @@
 use crate::sim::{Sim, config, query};
 use crate::{CRASH, ONE, seconds};
 use everup_core::app::{Config, Input, Notice};
+use everup_core::endpoint::Endpoints;
 use everup_core::exit::ExitStatus;
 use everup_core::id::{Slot, Token, WorkerId};
 use everup_core::schedule::Policy;
@@ -77,6 +78,36 @@ fn what_waits_for_a_dead_worker_is_handed_to_another() {
     assert_eq!(sim.steered, slots(&[0]), "clients wait where they are");
     let endpoint = *sim.sockets.first_key_value().expect("it is bound").0;
     assert_eq!(sim.app.demand(sim.now, endpoint), 0);
+}
+
+/// It would refuse it, again and again: the client had better wait in the queue, for the successor.
+#[test]
+fn one_that_accepts_by_itself_only_is_handed_nothing() {
+    let mut sim = sim(3);
+    let endpoint = *sim.sockets.first_key_value().expect("it is bound").0;
+    let direct = |worker| Input::Said {
+        worker,
+        event: Event::Direct {
+            key: Endpoints::key(endpoint),
+        },
+    };
+    sim.feed(direct(ONE));
+    sim.feed(direct(TWO));
+    assert_eq!(sim.steered, slots(&[0, 1, 2]), "it serves all the same");
+    sim.connect(1);
+    assert_eq!(sim.alive[&THREE].in_flight.len(), 1);
+    sim.answer(THREE, true);
+    sim.die(THREE, CRASH);
+    assert_eq!(sim.steered, slots(&[0, 1]));
+    assert_eq!(sim.app.demand(sim.now, endpoint), 0, "nobody takes any");
+    sim.die(ONE, CRASH);
+    sim.boot(WorkerId(4));
+    sim.connect(1);
+    assert_eq!(
+        sim.alive[&WorkerId(4)].in_flight.len(),
+        1,
+        "until a successor does"
+    );
 }
 
 #[test]

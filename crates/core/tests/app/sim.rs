@@ -47,7 +47,7 @@ pub(crate) struct Sim {
     pub(crate) alive: BTreeMap<WorkerId, Process>,
     pub(crate) sockets: BTreeMap<EndpointId, Token>,
     /// The sockets of slots, where each has its own.
-    pub(crate) slot_sockets: BTreeMap<Slot, Token>,
+    pub(crate) slot_sockets: BTreeMap<(EndpointId, Slot), Token>,
     /// The slots whose sockets get new connections, as told last.
     pub(crate) steered: BTreeSet<Slot>,
     /// The sockets that workers got.
@@ -205,13 +205,15 @@ impl Sim {
             }
             Action::Bind { endpoint, request } => self.bind(endpoint, &request),
             Action::BindSlot { endpoint, slot } => self.bind_slot(endpoint, slot),
-            Action::Steer { active, .. } => {
-                let unknown = |slot: &&Slot| !self.slot_sockets.contains_key(slot);
+            Action::Steer { endpoint, active } => {
+                let unknown = |slot: &&Slot| !self.slot_sockets.contains_key(&(endpoint, **slot));
                 assert_eq!(active.iter().find(unknown), None);
+                let empty = |slot: &&Slot| self.alive.values().all(|process| process.slot != **slot);
+                assert_eq!(active.iter().find(empty), None, "nobody is there to accept");
                 self.steered = active;
             }
             Action::Unbind { endpoint } => {
-                self.slot_sockets.clear();
+                self.slot_sockets.retain(|(of, _), _| *of != endpoint);
                 assert!(self.sockets.remove(&endpoint).is_some());
             }
             Action::Place(Placement::HandOver {
@@ -304,7 +306,11 @@ impl Sim {
         let token = Token(1000 + u64::from(slot.0));
         let result = if self.slots_taken { Err(98) } else { Ok(token) };
         if result.is_ok() {
-            assert_eq!(self.slot_sockets.insert(slot, token), None, "bound twice");
+            assert_eq!(
+                self.slot_sockets.insert((endpoint, slot), token),
+                None,
+                "bound twice"
+            );
         }
         self.queue.push_back(Input::SlotBound {
             endpoint,
@@ -389,7 +395,11 @@ impl Sim {
             let connection = Token(self.next_connection);
             self.next_connection += 1;
             self.held.insert(connection);
-            self.feed(Input::Connection { endpoint, connection });
+            self.feed(Input::Connection {
+                endpoint,
+                connection,
+                client: None,
+            });
         }
     }
 

@@ -4,6 +4,11 @@
 
 mod advanced;
 mod bun;
+mod child;
+mod child_garbage;
+mod child_handles;
+mod child_servers;
+mod child_simulation;
 mod flight;
 mod handles;
 mod node_model;

@@ -10,6 +10,8 @@ const LINES: &[&str] = &[
     r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"127.0.0.1","port":0,"addressType":4,"flags":0,"backlog":false,"seq":1}"#,
     r#"{"cmd":"NODE_CLUSTER","act":"listening","address":null,"port":1,"addressType":4}"#,
     r#"{"cmd":"NODE_CLUSTER","act":"close","key":"k","seq":3}"#,
+    r#"{"cmd":"NODE_CLUSTER","act":"online","everup":1,"seq":0}"#,
+    r#"{"cmd":"NODE_CLUSTER","act":"closed","total":3,"seq":3}"#,
     r#"{"cmd":"NODE_CLUSTER","act":"exitedAfterDisconnect","seq":4}"#,
     r#"{"cmd":"NODE_CLUSTER","ack":0,"accepted":true,"seq":5}"#,
     r#"{"cmd":"NODE_HANDLE_ACK"}"#,

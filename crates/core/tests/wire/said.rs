@@ -142,6 +142,36 @@ fn disconnect_is_nodes_line() {
 }
 
 #[test]
+fn a_worker_of_our_library_says_how_many_connections_have_ended() {
+    let mut session = session();
+    let online = r#"{"cmd":"NODE_CLUSTER","act":"online","everup":1,"seq":0}"#;
+    assert!(matches!(
+        hear(&mut session, online)[..],
+        [Event::Online, Event::Counts]
+    ));
+    let other = r#"{"cmd":"NODE_CLUSTER","act":"online","everup":0,"seq":0}"#;
+    assert!(matches!(hear(&mut session, other)[..], [Event::Online]));
+    let closed = r#"{"cmd":"NODE_CLUSTER","act":"closed","total":12,"seq":7}"#;
+    assert!(matches!(
+        hear(&mut session, closed)[..],
+        [Event::Closed { total: 12 }]
+    ));
+    for total in ["-1", "null", "\"12\"", "{}"] {
+        let junk = format!(r#"{{"cmd":"NODE_CLUSTER","act":"closed","total":{total}}}"#);
+        assert!(hear(&mut session, &junk).is_empty(), "{total}");
+    }
+    assert!(hear(&mut session, r#"{"cmd":"NODE_CLUSTER","act":"closed","seq":7}"#).is_empty());
+}
+
+#[test]
+fn a_worker_of_our_library_says_where_it_accepts_by_itself() {
+    let direct = r#"{"cmd":"NODE_CLUSTER","act":"direct","key":"e1","seq":3}"#;
+    let mut session = session();
+    assert!(matches!(&hear(&mut session, direct)[..], [Event::Direct { key }] if key == "e1"));
+    assert!(hear(&mut session, r#"{"cmd":"NODE_CLUSTER","act":"direct","key":1}"#).is_empty());
+}
+
+#[test]
 fn disconnect_waits_for_the_dialect() {
     let mut session = Session::new(window(1));
     session.disconnect();

@@ -38,10 +38,10 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 /// Random enough, and the same for the same seed.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -50,7 +50,7 @@ impl Dice {
     }
 
     /// Often everything, sometimes very little.
-    fn part(&mut self, whole: usize) -> usize {
+    pub(crate) fn part(&mut self, whole: usize) -> usize {
         match self.below(4) {
             0 => 1 + self.below(whole),
             1 => whole.min(1 + self.below(300)),

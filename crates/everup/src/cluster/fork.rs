@@ -10,6 +10,21 @@ use std::path::PathBuf;
 ///
 /// It is for this worker alone: one that takes its place after its death, or in a reload, is as the spec says. Not
 /// possible for one worker: another channel, other limits or inherited descriptors, another user; those are the spec's.
+///
+/// ```no_run
+/// use everup::{Cluster, Fork};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (cluster, _events) = Cluster::builder().node("app.js").workers(0).start()?;
+/// let log = std::fs::File::create("debug.log")?;
+/// let worker = cluster.fork(Fork {
+///     env: vec![("DEBUG".into(), "1".into())],
+///     stderr: Some(log.into()),
+///     ..Fork::default()
+/// });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct Fork {
     /// Added to (and winning over) the spec's environment, and the variables of the protocols: be careful.

@@ -12,9 +12,9 @@ use crate::output::{Line, LineSink, Relay};
 use crate::roster::Roster;
 use crate::spec::{Output, Spec};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Why a cluster could not be started. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,8 @@ pub enum StartError {
     #[error("another cluster of this process reaps orphans already")]
     SecondInit,
     /// This process is a worker, and the workers would be this same program: each would start workers without end.
-    /// Ask [`Worker::from_env`](https://docs.rs/everup) first, or name another program.
+    /// Ask [`Worker::from_env`](crate::Worker::from_env) first (who is a worker by that may have a cluster of its own),
+    /// or name another program.
     #[error("this process is a worker, and its workers would be the same program")]
     IsWorker,
     /// Where this process's own program is cannot be found out. [`Builder::program`](crate::Builder::program) names
@@ -87,7 +88,7 @@ impl Cluster {
     /// # Errors
     /// When the spec contradicts itself, a socket cannot be bound, limits are not allowed, or the system refuses
     /// epoll, a thread or the like. A program that cannot be started is not an error here: it is reported as events
-    /// and ends in [`Outcome::Failed`](crate::Outcome::Failed).
+    /// and ends in [`Outcome::Failed`].
     pub fn start(mut spec: Spec) -> Result<(Self, Events), StartError> {
         conflict::check(&spec)?;
         let reaper = spec.init.then(Reaper::take).transpose()?;
@@ -114,7 +115,8 @@ impl Cluster {
             commander,
             history,
             roster,
-            engine: Some(engine.map_err(system("start the engine's thread"))?),
+            engine: Mutex::new(Some(engine.map_err(system("start the engine's thread"))?)),
+            outcome: OnceLock::new(),
         };
         Ok((cluster, events))
     }

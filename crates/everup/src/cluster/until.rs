@@ -32,9 +32,11 @@ impl Cluster {
     /// SIGTERM stops gracefully, the next one (or SIGQUIT at any time) kills, SIGHUP reloads. So the `main` of a primary
     /// has three lines.
     ///
+    /// Others may have the cluster meanwhile (in an `Arc`): to send messages, say, in answer to events.
+    ///
     /// Handlers for these four signals are installed now. They stay: after this has returned, none of the four ends the
     /// process. A signal that comes before has the system's default action, which is the end of this process and of its
-    /// workers with it.
+    /// workers with it. Two clusters of one process both obey.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,12 +48,11 @@ impl Cluster {
     /// ```
     ///
     /// # Errors
-    /// When the handlers cannot be installed or the thread that waits for them cannot be started; all workers are
-    /// killed then.
+    /// When the handlers cannot be installed or the thread that waits for them cannot be started. The cluster runs on.
     ///
     /// # Panics
     /// As [`join`](Self::join).
-    pub fn run_until_signal(self) -> io::Result<Outcome> {
+    pub fn run_until_signal(&self) -> io::Result<Outcome> {
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
         let closing = signals.handle();
         let commander = self.commander.clone();
@@ -67,7 +68,7 @@ impl Cluster {
                     }
                 }
             })?;
-        let outcome = self.join();
+        let outcome = self.ended();
         closing.close();
         if let Err(panic) = waiting.join() {
             std::panic::resume_unwind(panic);

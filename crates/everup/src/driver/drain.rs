@@ -15,6 +15,7 @@ use everup_core::id::{EndpointId, WorkerId};
 use everup_core::reload::Drained;
 use everup_core::time::Time;
 use everup_core::wire::SharedKind;
+use rustix::net::getpeername;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -217,11 +218,13 @@ impl Driver {
         else {
             return false;
         };
+        let client = getpeername(&connection).ok().flatten().and_then(super::address);
         let token = self.descriptors.token();
         self.descriptors.connections.insert(token, connection);
         self.feed(Input::Connection {
             endpoint,
             connection: token,
+            client,
         });
         true
     }

@@ -142,6 +142,8 @@ impl Driver {
 
     /// The cluster stops: what is in the queues is ours from now on, and nobody new is let in.
     pub(super) fn admit_no_more_to_group(&mut self, endpoint: EndpointId) {
+        // Where nobody takes what is handed over, the workers themselves empty the queues.
+        let ours = self.app.takes(endpoint);
         let listener = self.listeners.get_mut(&endpoint);
         let Some(group) = listener.and_then(|listener| listener.group.as_mut()) else {
             return;
@@ -149,8 +151,8 @@ impl Driver {
         for member in &mut group.members {
             // If that is not possible, the gap is a few microseconds.
             sys::tcp::admit_no_more(&member.socket).ok();
-            member.rescued = true;
-            member.ready = true;
+            member.rescued |= ours;
+            member.ready |= ours;
         }
     }
 }

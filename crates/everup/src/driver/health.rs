@@ -145,6 +145,9 @@ impl Driver {
             return false;
         };
         self.descriptors.connections.remove(&token);
+        if accepted == Some(true) {
+            self.feed(Input::ProbeTaken { worker });
+        }
         let found = match accepted {
             Some(true) if !answer_is_all => return true,
             Some(true) => Probed::Ok,

@@ -44,10 +44,12 @@ use everup_core::time::Time;
 use everup_core::wire;
 use group::Group;
 use rustix::io::Errno;
+use rustix::net::SocketAddrAny;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -468,11 +470,16 @@ impl Driver {
                 return;
             };
             let flags = rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC;
-            match rustix::net::accept_with(socket, flags) {
-                Ok(accepted) => {
+            match rustix::net::acceptfrom_with(socket, flags) {
+                Ok((accepted, client)) => {
                     let connection = self.descriptors.token();
                     self.descriptors.connections.insert(connection, accepted);
-                    self.feed(Input::Connection { endpoint, connection });
+                    let client = client.and_then(address);
+                    self.feed(Input::Connection {
+                        endpoint,
+                        connection,
+                        client,
+                    });
                 }
                 Err(Errno::AGAIN) => *ready = false,
                 // These are about one connection that is gone already (`man 2 accept`).
@@ -537,4 +544,9 @@ impl Driver {
         sent.or_else(|| listeners.values().find_map(shared))
             .map(AsFd::as_fd)
     }
+}
+
+/// A client's address, if it is an internet one.
+fn address(client: SocketAddrAny) -> Option<IpAddr> {
+    Some(SocketAddr::try_from(client).ok()?.ip())
 }

@@ -53,7 +53,7 @@ impl Driver {
             Command::Status(answer) => {
                 let mut status = self.app.status(self.now);
                 for worker in &mut status.workers {
-                    worker.connections = self.held_open(worker.id);
+                    worker.connections = self.held_open(worker.id).or(worker.connections);
                 }
                 answer.send(status).ok();
             }

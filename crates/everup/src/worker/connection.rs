@@ -1,5 +1,6 @@
 //! A connection that is counted while it is open.
 
+use super::idle::Idle;
 use super::link::Link;
 use std::io::{self, IoSlice, Read, Write};
 use std::ops::{Deref, DerefMut};
@@ -8,10 +9,15 @@ use std::sync::Arc;
 
 /// A connection: `S` is the stream itself, of tokio (from `accept`) or of std (from `accept_blocking`), and this gives
 /// all that it has. The primary hears when this is dropped, so that `least-connections` counts what is really open.
+///
+/// When the worker drains, `poll_shutdown` on an idle connection of HTTP/1 does nothing: it is closed when this is
+/// dropped, and a request that is on its way goes to another worker. That needs reads and writes through this, not
+/// through what it dereferences to.
 #[derive(Debug)]
 pub struct Connection<S> {
     io: S,
     open: Open,
+    idle: Idle,
 }
 
 /// Counts as one open connection until it is dropped.
@@ -38,7 +44,8 @@ impl Open {
 
 impl<S> Connection<S> {
     pub(super) fn new(io: S, open: Open) -> Self {
-        Self { io, open }
+        let idle = Idle::default();
+        Self { io, open, idle }
     }
 
     /// The stream, and what counts it: for libraries that want the bare thing. Keep the latter as long as the former is
@@ -103,7 +110,13 @@ mod asynchronous {
             context: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.io).poll_read(context, buffer)
+            let before = buffer.filled().len();
+            let read = Pin::new(&mut self.io).poll_read(context, buffer);
+            match read {
+                Poll::Ready(_) => self.idle.read(&buffer.filled()[before..]),
+                Poll::Pending => self.idle.waits(),
+            }
+            read
         }
     }
 
@@ -113,6 +126,7 @@ mod asynchronous {
             context: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
+            self.idle.wrote();
             Pin::new(&mut self.io).poll_write(context, bytes)
         }
 
@@ -121,6 +135,9 @@ mod asynchronous {
         }
 
         fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.idle.is_idle() && self.open.link.drain.reason().is_some() {
+                return Poll::Ready(Ok(()));
+            }
             Pin::new(&mut self.io).poll_shutdown(context)
         }
 
@@ -129,6 +146,7 @@ mod asynchronous {
             context: &mut Context<'_>,
             bytes: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
+            self.idle.wrote();
             Pin::new(&mut self.io).poll_write_vectored(context, bytes)
         }
 
@@ -159,7 +177,7 @@ mod hyper_io {
             let mut space = [0; READ];
             let room = buffer.remaining().min(READ);
             let mut read = ReadBuf::new(&mut space[..room]);
-            ready!(Pin::new(&mut self.io).poll_read(context, &mut read))?;
+            ready!(AsyncRead::poll_read(self.as_mut(), context, &mut read))?;
             buffer.put_slice(read.filled());
             Poll::Ready(Ok(()))
         }
@@ -167,19 +185,19 @@ mod hyper_io {
 
     impl<S: AsyncWrite + Unpin> Write for Connection<S> {
         fn poll_write(
-            mut self: Pin<&mut Self>,
+            self: Pin<&mut Self>,
             context: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.io).poll_write(context, bytes)
+            AsyncWrite::poll_write(self, context, bytes)
         }
 
-        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.io).poll_flush(context)
+        fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            AsyncWrite::poll_flush(self, context)
         }
 
-        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.io).poll_shutdown(context)
+        fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            AsyncWrite::poll_shutdown(self, context)
         }
 
         fn is_write_vectored(&self) -> bool {
@@ -187,11 +205,11 @@ mod hyper_io {
         }
 
         fn poll_write_vectored(
-            mut self: Pin<&mut Self>,
+            self: Pin<&mut Self>,
             context: &mut Context<'_>,
             bytes: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.io).poll_write_vectored(context, bytes)
+            AsyncWrite::poll_write_vectored(self, context, bytes)
         }
     }
 }

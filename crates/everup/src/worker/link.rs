@@ -305,9 +305,13 @@ impl Link {
     /// No connection can be handed to this server any more, but it stays open.
     pub(super) fn take_no_more(&self, server: ServerId) {
         let mut state = self.lock();
-        if let Some(server) = state.servers.remove(&server) {
-            state.refuse(server);
+        let Some(queue) = state.servers.remove(&server) else {
+            return;
+        };
+        if self.reports {
+            state.child.direct(server);
         }
+        state.refuse(queue);
         self.flush(&mut state);
     }
 

@@ -5,7 +5,7 @@
 //! with sockets by `LISTEN_FDS`, and alone.
 //!
 //! Parts: `env` (how we were started), `link` (the channel's state), `reader` (its thread), `open` (sockets),
-//! `acceptor` (connections), `drain`, `messages`.
+//! `acceptor` (connections), `idle` (what may be closed without a word), `drain`, `messages`.
 //!
 //! Must not know: how a primary decides.
 
@@ -14,6 +14,7 @@ mod connection;
 mod drain;
 mod env;
 mod error;
+mod idle;
 mod link;
 mod listener;
 mod messages;
@@ -21,6 +22,8 @@ mod open;
 mod parent;
 mod place;
 mod reader;
+#[cfg(all(test, feature = "tokio"))]
+mod tests;
 
 pub use connection::{Connection, Open};
 pub use drain::DrainReason;

@@ -34,6 +34,13 @@ pub(super) fn close(out: &mut Vec<u8>, key: &str, seq: u64) {
     close_with_seq(out, seq);
 }
 
+pub(super) fn direct(out: &mut Vec<u8>, key: &str, seq: u64) {
+    act(out, "direct");
+    out.extend_from_slice(br#","key":"#);
+    string(out, key);
+    close_with_seq(out, seq);
+}
+
 pub(super) fn leaving(out: &mut Vec<u8>, seq: u64) {
     act(out, "exitedAfterDisconnect");
     close_with_seq(out, seq);

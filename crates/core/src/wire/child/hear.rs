@@ -108,24 +108,25 @@ impl Child {
             self.departure = Departure::LetGo;
             return said.push(Said::LetGo);
         }
-        let asked = self
-            .servers
-            .iter()
-            .find(|(_, server)| server.state == ServerState::Asked(ack));
-        let key = fields.key.and_then(decode::string);
-        let Some((&server, _)) = asked else {
-            // It was closed meanwhile.
-            if let Some(key) = key.filter(|_| errno(fields) == 0) {
-                self.close_unasked(&key);
-            }
+        let asked = self.servers.iter().find_map(|(&id, server)| match server.state {
+            ServerState::Asked(seq) if seq == ack => Some((id, false)),
+            ServerState::Abandoned(seq) if seq == ack => Some((id, true)),
+            ServerState::Asked(_) | ServerState::Abandoned(_) | ServerState::Open(_) => None,
+        });
+        let Some((server, abandoned)) = asked else {
             return;
         };
         let answer = answer(fields, arrived);
+        let key = fields.key.and_then(decode::string).filter(|_| errno(fields) == 0);
         match (&answer, key) {
-            (Answer::HandOver { .. } | Answer::Shared, Some(key)) => self.open(server, key.into_owned()),
-            _ => self.give_up(server),
+            (Answer::HandOver { .. } | Answer::Shared, Some(key)) if !abandoned => {
+                self.open(server, key.into_owned());
+            }
+            (_, key) => self.give_up(server, key.as_deref()),
         }
-        said.push(Said::Answer { server, answer });
+        if !abandoned {
+            said.push(Said::Answer { server, answer });
+        }
     }
 
     fn open(&mut self, server: ServerId, key: String) {
@@ -134,15 +135,12 @@ impl Child {
         }
     }
 
-    fn give_up(&mut self, server: ServerId) {
+    /// A server that comes to nothing. `key`: under which the primary counts us among its holders.
+    fn give_up(&mut self, server: ServerId, key: Option<&str>) {
         if let Some(known) = self.servers.remove(&server) {
             self.forget_place(&known.ask);
         }
-    }
-
-    /// The primary counts us among the holders of a server that we do not have any more.
-    fn close_unasked(&mut self, key: &str) {
-        if self.server_of(key).is_none() {
+        if let Some(key) = key {
             self.say_close(key);
         }
     }
@@ -168,7 +166,7 @@ impl Child {
             }),
             None => {
                 said.push(Said::Discard);
-                self.answer(Offer(seq), false);
+                self.refuse(Offer(seq));
             }
         }
     }

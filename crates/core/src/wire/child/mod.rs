@@ -12,10 +12,14 @@
 //!
 //! ```text
 //! ask ──▶ Asked ──Answer──▶ Open ──close, drain──▶ gone
-//!           └─Failed, drain─▶ gone
+//!         │ ▲  └─Failed, Missing─▶ gone             ▲
+//!         │ └───asked for again──┐                  │
+//!         └─close, drain─▶ Abandoned ──Answer───────┘
 //! ```
 //! A connection for a server that is gone is refused, so that another worker gets it; a shared socket for one
-//! is closed.
+//! is closed. A question cannot be taken back: its answer is awaited, and then the primary is told that the server
+//! is closed. Whoever asks for the same place meanwhile gets that answer, because a primary gives a place to a
+//! worker only once (Node's own ends by an assertion when it is asked under the same index again).
 //!
 //! # Leaving
 //!
@@ -66,6 +70,12 @@ pub struct Ask {
     pub flags: u32,
     /// The length of the kernel's queue; `None` is the primary's default.
     pub backlog: Option<u32>,
+}
+
+impl Ask {
+    fn place(&self) -> Place {
+        (self.address.clone(), self.port, self.address_type)
+    }
 }
 
 /// The primary's answer to an [`Ask`].
@@ -144,7 +154,7 @@ pub struct Child {
     next_server: u64,
     servers: BTreeMap<ServerId, Server>,
     /// How often each place was asked for: Node's `index`.
-    indexes: BTreeMap<Ask, u64>,
+    indexes: BTreeMap<Place, u64>,
     /// Received descriptors whose line is not complete.
     unclaimed: usize,
     received: Received,
@@ -158,12 +168,23 @@ struct Server {
     state: ServerState,
 }
 
+/// What of an [`Ask`] makes it the same for a primary: address, port and family.
+type Place = (Option<String>, Option<u16>, AddressType);
+
 #[derive(Debug, PartialEq, Eq)]
 enum ServerState {
     /// Under this sequence number.
     Asked(u64),
+    /// Closed before this question was answered.
+    Abandoned(u64),
     /// Under this key.
     Open(String),
+}
+
+impl Server {
+    fn is_abandoned(&self) -> bool {
+        matches!(self.state, ServerState::Abandoned(_))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,15 +290,13 @@ impl Child {
         self.internal(encode::online);
     }
 
-    /// Asks for a listening socket. `None` when this worker is leaving: it gets none any more.
+    /// Asks for a listening socket, as often as wanted for the same place; flags and backlog do not count for what
+    /// is the same. `None` when this worker is leaving: it gets none any more.
     pub fn ask(&mut self, ask: Ask) -> Option<ServerId> {
         if self.departure != Departure::Staying {
             return None;
         }
-        let next = self.indexes.entry(ask.clone()).or_insert(0);
-        let index = *next;
-        *next += 1;
-        let seq = self.internal(|out, seq| encode::query(out, &ask, index, seq));
+        let (index, seq) = self.abandoned(&ask).unwrap_or_else(|| self.query(&ask));
         let server = ServerId(self.next_server);
         self.next_server += 1;
         let state = ServerState::Asked(seq);
@@ -285,9 +304,29 @@ impl Child {
         Some(server)
     }
 
+    fn query(&mut self, ask: &Ask) -> (u64, u64) {
+        let next = self.indexes.entry(ask.place()).or_insert(0);
+        let index = *next;
+        *next += 1;
+        let seq = self.internal(|out, seq| encode::query(out, ask, index, seq));
+        (index, seq)
+    }
+
+    /// Takes over a question for the same place whose server was closed: its index and sequence number.
+    fn abandoned(&mut self, ask: &Ask) -> Option<(u64, u64)> {
+        let place = ask.place();
+        let mut servers = self.servers.iter();
+        let (id, index, seq) = servers.find_map(|(&id, server)| match server.state {
+            ServerState::Abandoned(seq) if server.ask.place() == place => Some((id, server.index, seq)),
+            ServerState::Abandoned(_) | ServerState::Asked(_) | ServerState::Open(_) => None,
+        })?;
+        self.servers.remove(&id);
+        Some((index, seq))
+    }
+
     /// Says that a server listens. `port`: the real one.
     pub fn listening(&mut self, server: ServerId, port: Option<u16>) {
-        if let Some(known) = self.servers.get(&server) {
+        if let Some(known) = self.servers.get(&server).filter(|server| !server.is_abandoned()) {
             let (mut ask, index) = (known.ask.clone(), known.index);
             ask.port = port.or(ask.port);
             self.internal(|out, seq| encode::listening(out, &ask, index, seq));
@@ -296,12 +335,27 @@ impl Child {
 
     /// Closes a server. What it was offered and has not answered is to be answered.
     pub fn close(&mut self, server: ServerId) {
-        let Some(known) = self.servers.remove(&server) else {
+        let Some(mut known) = self.servers.remove(&server) else {
             return;
         };
-        self.forget_place(&known.ask);
-        if let ServerState::Open(key) = known.state {
-            self.say_close(&key);
+        match known.state {
+            ServerState::Open(key) => {
+                self.forget_place(&known.ask);
+                self.say_close(&key);
+            }
+            ServerState::Asked(seq) | ServerState::Abandoned(seq) => {
+                known.state = ServerState::Abandoned(seq);
+                self.servers.insert(server, known);
+            }
+        }
+    }
+
+    /// Tells an everup primary that this worker accepts by itself from the socket of a server, and takes nothing there
+    /// that is handed over.
+    pub fn direct(&mut self, server: ServerId) {
+        if let Some(ServerState::Open(key)) = self.servers.get(&server).map(|known| &known.state) {
+            let key = key.clone();
+            self.internal(|out, seq| encode::direct(out, &key, seq));
         }
     }
 
@@ -311,18 +365,15 @@ impl Child {
 
     /// When nobody has the place any more, counting begins anew, as in Node.
     fn forget_place(&mut self, ask: &Ask) {
-        if !self.servers.values().any(|server| server.ask == *ask) {
-            self.indexes.remove(ask);
+        let place = ask.place();
+        if !self.servers.values().any(|server| server.ask.place() == place) {
+            self.indexes.remove(&place);
         }
     }
 
     fn close_all(&mut self) {
-        self.indexes.clear();
-        for server in std::mem::take(&mut self.servers).into_values() {
-            if let ServerState::Open(key) = server.state {
-                self.say_close(&key);
-            }
-        }
+        let servers: Vec<ServerId> = self.servers.keys().copied().collect();
+        servers.into_iter().for_each(|server| self.close(server));
     }
 
     /// Answers an offered connection. `accepted: false`: our copy is closed, another worker shall have it.
@@ -335,8 +386,8 @@ impl Child {
         self.internal(|out, seq| encode::closed(out, total, seq));
     }
 
-    /// Leaves on purpose: closes all servers, and says so. [`Said::LetGo`] will follow. False when it was said
-    /// before, or the primary asked for it: then there is nothing to wait for.
+    /// Leaves on purpose: closes all servers, and says so, once. Whether [`Said::LetGo`] will follow: not when it
+    /// did already, or the primary asked for it.
     pub fn leave(&mut self) -> bool {
         if self.departure != Departure::Staying {
             return matches!(self.departure, Departure::Announced(_));
@@ -387,6 +438,13 @@ impl Child {
         self.outbox
             .push(|out| framing.internal(out, |out| write(out, seq)));
         seq
+    }
+
+    /// Refuses a connection without asking anybody; counted as an answer.
+    fn refuse(&mut self, offer: Offer) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.reply(|out| encode::answer(out, offer.0, false, seq));
     }
 
     /// Queues an answer that the primary made us give.

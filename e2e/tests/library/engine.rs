@@ -1,4 +1,4 @@
-//! The library's face, where it is used in ways that `everup run` does not: found by reviewers, kept as tests.
+//! The engine, where it is used in ways that `everup run` does not: found by reviewers, kept as tests.
 
 use anyhow::{Context, Result, ensure};
 use e2e::{LIMIT, process};

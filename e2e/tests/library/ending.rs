@@ -1,0 +1,89 @@
+//! Ways to the end.
+
+use crate::Stage;
+use anyhow::{Context, Result, bail, ensure};
+use everup::{Address, Event, ExitStatus, Outcome, RestartPolicy, StopPlan};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+const ECHO: &str = "require('net').createServer(socket => socket.pipe(socket)).listen(0, '127.0.0.1');";
+
+/// Node's `cluster.disconnect()`: a worker stays until its last connection ends; nobody is killed, and nobody is started
+/// in its place.
+#[test]
+fn all_disconnect_and_nobody_is_killed() -> Result<()> {
+    let plan = StopPlan {
+        kill_timeout: Duration::ZERO,
+        ..StopPlan::default()
+    };
+    let change = |builder: everup::Builder| builder.workers(2).restart(RestartPolicy::default()).stop(plan);
+    let mut stage = Stage::start_with(ECHO, change)?;
+    let mut address = None;
+    stage.until("all are ready", |event| match event {
+        Event::Listening {
+            address: Address::Tcp(at),
+            ..
+        } => {
+            address = Some(*at);
+            None
+        }
+        Event::AllReady { .. } => Some(()),
+        _ => None,
+    })?;
+    let mut client = TcpStream::connect(address.context("it listens")?)?;
+    echo(&mut client)?;
+    stage.cluster.disconnect_all();
+    let is_exit = |event: &Event| match event {
+        Event::Exit {
+            status, voluntary, ..
+        } => Some((*status, *voluntary)),
+        _ => None,
+    };
+    let idle = stage.until("the idle one ends", is_exit)?;
+    echo(&mut client)?;
+    drop(client);
+    let busy = stage.until("the other one ends", |event| match event {
+        Event::Fork { .. } => Some(None),
+        event => is_exit(event).map(Some),
+    })?;
+    let well = (ExitStatus::Code(0), true);
+    ensure!((idle, busy) == (well, Some(well)), "{idle:?} {busy:?}");
+    let outcome = stage.cluster.join();
+    ensure!(outcome == Outcome::Stopped, "{outcome:?}");
+    Ok(())
+}
+
+fn echo(client: &mut TcpStream) -> Result<()> {
+    client.write_all(b"x")?;
+    let mut answer = [0];
+    client.read_exact(&mut answer)?;
+    ensure!(answer == *b"x");
+    Ok(())
+}
+
+/// Workers that stay are killed at the deadline, and not before.
+#[test]
+fn a_shutdown_has_a_deadline() -> Result<()> {
+    let stubborn = "process.on('SIGTERM', () => {}); process.on('disconnect', () => {});
+                    setInterval(() => {}, 1000); process.send('up');";
+    let plan = StopPlan {
+        kill_timeout: Duration::from_secs(3600),
+        ..StopPlan::default()
+    };
+    let mut stage = Stage::start_with(stubborn, |builder| builder.stop(plan))?;
+    let _worker = stage.fork()?;
+    ensure!(stage.message()? == "up");
+    match stage.cluster.shutdown(Duration::from_millis(50)) {
+        Outcome::Killed { workers: 1 } => {}
+        other => bail!("{other:?}"),
+    }
+    let mut stage = Stage::start(ECHO)?;
+    let _worker = stage.fork()?;
+    stage.until("it is ready", |event| {
+        matches!(event, Event::Ready { .. }).then_some(())
+    })?;
+    let outcome = stage.cluster.shutdown(Duration::MAX);
+    ensure!(outcome == Outcome::Stopped, "{outcome:?}");
+    Ok(())
+}
