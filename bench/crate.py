@@ -3,10 +3,15 @@
 
 All candidates stand ready at the same time, and short loads take turns among them: what disturbs the machine for a
 second disturbs all of them. Ratios are taken within a turn; medians over all turns. Each round has new processes.
+
+Every process has a session of its own, the load client, too. Where `kernel.sched_autogroup_enabled` is 1, Linux divides
+the CPUs among sessions first: servers that share one with others get less. everup gives each worker its own, as systemd
+gives each service; so the processes that are started by hand have theirs here, but for those of `shell`.
 """
 
 import os
 import pathlib
+import random
 import signal
 import statistics
 import subprocess
@@ -24,6 +29,7 @@ KINDS = {"keep": ("keep-alive requests", ["--keep-alive"]), "fresh": ("fresh con
 
 CANDIDATES = {
     "by-hand": ("`SO_REUSEPORT` processes by hand", ["reuseport"]),
+    "shell": ("the same, in one session", ["reuseport"]),
     "one": ("one process, 2 threads", ["one"]),
     "reuseport": ("everup, `reuseport`", ["everup", "reuseport"]),
     "shared": ("everup, `shared`", ["everup", "shared"]),
@@ -35,17 +41,19 @@ FEATURES = {"default (`tokio`)": [], "none": ["--no-default-features"], "all": [
 
 
 class Server:
-    """One of CANDIDATES, running."""
+    """One of CANDIDATES, running. `primary` is None where there is none."""
 
     def __init__(self, name, programs, load):
         self.name, self.load, self.port = name, load, free_port()
-        # What is started by hand ends with its standard input; a primary that closes it is none the wiser.
-        command = [programs["bench-axum"], *CANDIDATES[name][1], str(self.port), str(COUNT)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        self.primary = self.process.pid
+        command = [programs["bench-axum"], *CANDIDATES[name][1], str(self.port)]
+        if name in ("by-hand", "shell"):
+            self.started = [start(command, own_session=name == "by-hand") for _ in range(COUNT)]
+        else:
+            self.started = [start([*command, str(COUNT)], own_session=True)]
+        self.primary = self.started[0].pid if CANDIDATES[name][1][0] == "everup" else None
 
     def servers(self):
-        return [self.primary] if self.name == "one" else children(self.primary)
+        return children(self.primary) if self.primary else [process.pid for process in self.started]
 
     def warm_up(self):
         """Until every process has answered."""
@@ -60,12 +68,10 @@ class Server:
         raise RuntimeError(f"{self.name}: only {len(answered)} of {expected} processes answered")
 
     def measure(self, seconds, more):
-        servers = self.servers()
-        began, machine, primary, work = time.monotonic(), busy(), cpu(self.primary), sum(map(cpu, servers))
+        servers, primaries = self.servers(), [self.primary] if self.primary else []
+        began, machine, primary, work = time.monotonic(), busy(), sum(map(cpu, primaries)), sum(map(cpu, servers))
         load = self.load(self.port, seconds, more)
-        primary, work = cpu(self.primary) - primary, sum(map(cpu, servers)) - work
-        if self.name == "one":
-            primary = 0.0
+        primary, work = sum(map(cpu, primaries)) - primary, sum(map(cpu, servers)) - work
         others = (busy() - machine - primary - work - load["cpu"]) / (time.monotonic() - began)
         answers = max(load["ok"], 1)
         return {
@@ -79,14 +85,20 @@ class Server:
         }
 
     def stop(self):
-        self.process.stdin.close()
-        if self.name != "by-hand":
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        for process in self.started:
+            process.terminate()
+        for process in self.started:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def start(command, own_session):
+    """In a session of its own, or in ours."""
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=quiet, stdout=quiet, start_new_session=own_session)
 
 
 class Crate:
@@ -102,7 +114,8 @@ class Crate:
         for turn in range(self.rounds):
             servers = []
             try:
-                servers += [Server(name, self.programs, self.load) for name in CANDIDATES]
+                for name in CANDIDATES:
+                    servers.append(Server(name, self.programs, self.load))
                 for server in servers:
                     server.warm_up()
                 self.round(turn, servers)
@@ -113,9 +126,10 @@ class Crate:
 
     def round(self, turn, servers):
         for number in range(TURNS):
-            first = (turn * TURNS + number) % len(servers)
             for kind, (_, more) in KINDS.items():
-                for server in servers[first:] + servers[:first]:
+                # Not in a circle: nobody shall always follow the same one.
+                order = random.Random(f"{turn} {number} {kind}").sample(servers, len(servers))
+                for server in order:
                     self.results.setdefault((server.name, kind), []).append(self.one(server, more))
         self.load_averages.append(os.getloadavg()[0])
         rates = {name: self.ratio(name, "by-hand", "keep", "rate") for name in CANDIDATES}
@@ -161,6 +175,8 @@ class Crate:
             f"An axum server ([bench/axum](axum)) with {COUNT} workers of one thread each. {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())},"
             f" {self.rounds} rounds of new processes, {count} interleaved turns of {self.seconds:g} s in all for each candidate and kind of load;"
             " medians; ratios are taken within a turn, with the middle half of them in brackets.",
+            "Every process has a session of its own, as everup's workers and systemd's services have, but for those \"in one session\":"
+            f" with `kernel.sched_autogroup_enabled`, {autogroup()} here, Linux divides the CPUs among sessions first.",
             f"{CONCURRENCY} connections at a time. Client and servers share {os.cpu_count()} CPUs (the client takes"
             f" {min(client):.2f}–{max(client):.2f} of one on keep-alive); loopback; µs are CPU time per request or connection.",
             f"Taken by other processes meanwhile: median {statistics.median(others):.2f}, at most {max(others):.2f} CPUs; load average"
@@ -196,11 +212,17 @@ class Crate:
         return f"{middle:.2f} ({low:.2f}–{high:.2f})"
 
     def aims(self):
-        lines = ["| aim: keep-alive requests/s, × `SO_REUSEPORT` processes by hand | |", "|---|---|"]
+        lines = ["| aim: keep-alive requests/s | × by hand | × by hand, in one session |", "|---|---|---|"]
         for name, aim in AIMS.items():
-            found = self.ratio(name, "by-hand", "keep", "rate")
-            lines.append(f"| {CANDIDATES[name][0]}: ≥ {aim} × | {found:.3f} × {'✓' if found >= aim else '✗'} |")
+            found = [self.ratio(name, base, "keep", "rate") for base in ("by-hand", "shell")]
+            cells = [f"{value:.3f} {'✓' if value >= aim else '✗'}" for value in found]
+            lines.append(f"| {CANDIDATES[name][0]}: ≥ {aim} | {' | '.join(cells)} |")
         return lines
+
+
+def autogroup():
+    setting = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
+    return setting.read_text().strip() if setting.exists() else "which is not there"
 
 
 def dependencies(root):

@@ -4,23 +4,20 @@
 //! number of processes and threads.
 //!
 //! - `bench-axum everup POLICY PORT N`: a primary of the library and N workers of one thread each.
-//! - `bench-axum reuseport PORT N`: N processes of one thread, each with a socket of its own, and nobody above them but
-//!   whoever starts them. Without everup.
+//! - `bench-axum reuseport PORT`: one process of one thread, to be started several times. Without everup.
 //! - `bench-axum one PORT N`: one process with N threads. Without everup.
 
 use axum::Router;
 use axum::routing::get;
 use everup::{Cluster, Policy, Worker};
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str = "usage: bench-axum everup POLICY PORT N | reuseport PORT N | one PORT N";
+const USAGE: &str = "usage: bench-axum everup POLICY PORT N | reuseport PORT | one PORT N";
 const BACKLOG: u32 = 511;
 
 fn main() -> Result<()> {
@@ -32,7 +29,6 @@ fn main() -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["everup", policy, _, count] => everup(policy_named(policy)?, count.parse()?),
-        ["reuseport", port, count] => by_hand(port, count.parse()?),
         ["reuseport", port] => one_thread()?.block_on(alone(port.parse()?, true)),
         ["one", port, count] => threads(count.parse()?)?.block_on(alone(port.parse()?, false)),
         _ => Err(USAGE.into()),
@@ -68,20 +64,6 @@ async fn alone(port: u16, shares: bool) -> Result<()> {
         asked.recv().await;
     };
     axum::serve(listener, app()).with_graceful_shutdown(asked).await?;
-    Ok(())
-}
-
-/// Starts the processes, and ends them when its standard input ends; a shell with `&` would do.
-fn by_hand(port: &str, count: u32) -> Result<()> {
-    let program = std::env::current_exe()?;
-    let mut children = (0..count)
-        .map(|_| Command::new(&program).args(["reuseport", port]).spawn())
-        .collect::<std::io::Result<Vec<Child>>>()?;
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    for child in &mut children {
-        child.kill()?;
-        child.wait()?;
-    }
     Ok(())
 }
 
