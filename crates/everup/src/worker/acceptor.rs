@@ -11,7 +11,7 @@ use crate::sys::readiness;
 use everup_core::wire::child::ServerId;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
@@ -40,6 +40,8 @@ struct Socket {
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) connection: OwnedFd,
+    /// The client's, if it was told with the connection.
+    pub(super) peer: Option<SocketAddrAny>,
     pub(super) handed_over: bool,
 }
 
@@ -93,6 +95,7 @@ impl Acceptor {
         match self.link.take(*server) {
             Taken::Connection(connection) => Ok(Some(Accepted {
                 connection,
+                peer: None,
                 handed_over: true,
             })),
             Taken::Nothing => Ok(None),
@@ -107,8 +110,8 @@ impl Acceptor {
         };
         let accepted = self.link.accept(|| {
             loop {
-                match accept_with(&socket.descriptor, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                    Ok(connection) => return Ok(Some(connection)),
+                match acceptfrom_with(&socket.descriptor, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                    Ok(accepted) => return Ok(Some(accepted)),
                     // A client that is gone already is nobody's error.
                     Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
                     Err(Errno::AGAIN) => return Ok(None),
@@ -116,9 +119,10 @@ impl Acceptor {
                 }
             }
         });
-        let connection = accepted.map_err(io::Error::from)?;
-        Ok(connection.map(|connection| Accepted {
+        let accepted = accepted.map_err(io::Error::from)?;
+        Ok(accepted.map(|(connection, peer)| Accepted {
             connection,
+            peer,
             handed_over: false,
         }))
     }

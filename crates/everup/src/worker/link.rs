@@ -347,10 +347,7 @@ impl Link {
     }
 
     /// Accepts from a socket of our own, which must not wait: `Ok(None)` if there is nothing, or we accept no more.
-    pub(super) fn accept<E>(
-        &self,
-        accept: impl FnOnce() -> Result<Option<OwnedFd>, E>,
-    ) -> Result<Option<OwnedFd>, E> {
+    pub(super) fn accept<T, E>(&self, accept: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
         let mut state = self.lock();
         if state.quiet {
             return Ok(None);

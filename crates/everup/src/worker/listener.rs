@@ -90,7 +90,10 @@ impl Listener {
 /// `None`: the client is gone already.
 fn tcp(acceptor: &Acceptor, accepted: Accepted) -> Option<(std::net::TcpStream, SocketAddr, Open)> {
     let open = Open::new(&acceptor.link, accepted.handed_over);
-    let peer = getpeername(&accepted.connection).ok()??;
+    let peer = match accepted.peer {
+        Some(peer) => peer,
+        None => getpeername(&accepted.connection).ok()??,
+    };
     let peer = SocketAddr::try_from(peer).ok()?;
     Some((accepted.connection.into(), peer, open))
 }
