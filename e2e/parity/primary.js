@@ -57,7 +57,10 @@ const give = (to, { message, handle }) => kinds[handle]((socket, port) => {
   to.send(message, socket, (error) => tell('given', { port, error: error && error.message }));
 });
 
-const value = ({ message, special }) => (special ? { when: new Date(0), many: new Map([[1, 2]]) } : message);
+const value = ({ message, special, long }) => {
+  if (special) return { when: new Date(0), many: new Map([[1, 2]]) };
+  return long ? 'x'.repeat(long) : message;
+};
 
 const commands = {
   setup({ settings }) {

@@ -1,6 +1,6 @@
 //! HTTP/1.1: axum, hyper, actix-web.
 
-use crate::{TIMEOUT, alone, stands, survives};
+use crate::{TIMEOUT, alone, stands};
 use anyhow::{Context, Result, ensure};
 use e2e::http::{Connection, get};
 use e2e::load::{Answer, Session};
@@ -41,15 +41,14 @@ fn axum_handed_over() -> Result<()> {
     server("axum", "least-connections")
 }
 
-/// With this policy workers accept by themselves: a reload needs what `actix-web` does, a kill does not.
 #[test]
 fn axum_reuseport() -> Result<()> {
-    let _alone = alone();
-    let example = Example::start("axum", &[("POLICY", "reuseport")])?;
-    let address = example.address;
-    survives(&example, move |_| Connection::open(address, TIMEOUT))?;
-    survives(&example, move |_| Once::open(address)).context("on fresh connections")?;
-    example.end()
+    server("axum", "reuseport")
+}
+
+#[test]
+fn axum_shared() -> Result<()> {
+    server("axum", "shared")
 }
 
 #[test]

@@ -310,6 +310,21 @@ fn messages_that_cannot_be_sent() -> Result<()> {
     crew.end()
 }
 
+/// Node sends more than a channel takes: to the worker it is gone, and it leaves in good order.
+#[test]
+fn more_than_a_channel_takes() -> Result<()> {
+    let mut primary = AT.primary()?;
+    let worker = primary.fork()?;
+    primary.order(&json!({ "do": "send", "worker": worker, "long": MESSAGE_LIMIT + 1024 }))?;
+    let drain = primary.wrote(worker, "drain")?;
+    ensure!(
+        drain["reason"] == "Some(PrimaryGone)" && drain["unsent"] == "Err(Gone)",
+        "{drain}"
+    );
+    primary.exits(worker, Some(0), None, false)?;
+    primary.end()
+}
+
 /// Nobody is there: no such worker, one that has ended.
 #[test]
 fn nobody_to_send_to() -> Result<()> {

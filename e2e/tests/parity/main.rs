@@ -57,5 +57,6 @@ rows! {
     unix
     blocking
     refused
+    twice
     child
 }

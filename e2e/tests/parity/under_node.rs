@@ -353,12 +353,8 @@ pub(crate) fn closed_listener(at: At) -> Result<()> {
         Ok(_) => Err("somebody does".into()),
     })?;
     // It may listen again; the workers are not leaving.
-    let again = primary.ask(
-        one,
-        &json!({ "do": "listen", "at": format!("127.0.0.1:{port}") }),
-        "listening",
-    )?;
-    ensure!(again["port"] == port && greeted(port)? == one.to_string());
+    let again = crate::node::port(&primary.ask(one, &listen, "listening")?)?;
+    ensure!(greeted(again)? == one.to_string());
     primary.end()
 }
 
@@ -554,5 +550,35 @@ pub(crate) fn refused(at: At) -> Result<()> {
         &json!({ "do": "listen", "at": "127.0.0.1:0" }),
         "listening",
     )?;
+    primary.end()
+}
+
+/// A worker's second listener on port 0 has a port of its own; a second one on its first port is refused.
+pub(crate) fn twice(at: At) -> Result<()> {
+    let mut primary = at.primary()?;
+    let worker = primary.fork()?;
+    let any = json!({ "do": "listen", "at": "127.0.0.1:0" });
+    let first = port(&primary.ask(worker, &any, "listening")?)?;
+    let second = port(&primary.ask(worker, &any, "listening")?)?;
+    ensure!(first != second);
+    let again = json!({ "do": "listen", "at": format!("127.0.0.1:{first}") });
+    let failed = primary.ask(worker, &again, "failed")?;
+    ensure!(
+        failed["error"] == format!("AddressInUse {{ address: \"127.0.0.1:{first}\" }}"),
+        "{failed}"
+    );
+    for port in [first, second] {
+        ensure!(greeted(port)? == worker.to_string());
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("socket");
+    let place = json!({ "do": "unix", "path": path });
+    primary.ask(worker, &place, "listening")?;
+    let failed = primary.ask(worker, &place, "failed")?;
+    ensure!(
+        failed["error"] == format!("AddressInUse {{ address: \"unix:{}\" }}", path.display()),
+        "{failed}"
+    );
+    ensure!(greeted_unix(&path)? == worker.to_string());
     primary.end()
 }

@@ -159,6 +159,8 @@ pub enum Event {
         /// Since its start. Not to be trusted: it may be more than it ever had.
         total: u64,
     },
+    /// The answer to [`Session::quiet`](super::Session::quiet): it accepts nothing any more, and has what it has.
+    Quiet,
     /// It is a worker of our own library, and accepts by itself from the socket of the server under this key: it takes no
     /// connection that is handed over there.
     Direct {

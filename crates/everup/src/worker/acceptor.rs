@@ -105,21 +105,22 @@ impl Acceptor {
         let Some(socket) = &self.socket else {
             return Ok(None);
         };
-        loop {
-            match accept_with(&socket.descriptor, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(connection) => {
-                    self.link.opened();
-                    return Ok(Some(Accepted {
-                        connection,
-                        handed_over: false,
-                    }));
+        let accepted = self.link.accept(|| {
+            loop {
+                match accept_with(&socket.descriptor, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                    Ok(connection) => return Ok(Some(connection)),
+                    // A client that is gone already is nobody's error.
+                    Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
+                    Err(Errno::AGAIN) => return Ok(None),
+                    Err(errno) => return Err(errno),
                 }
-                // A client that is gone already is nobody's error.
-                Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(errno) => return Err(io::Error::from(errno).into()),
             }
-        }
+        });
+        let connection = accepted.map_err(io::Error::from)?;
+        Ok(connection.map(|connection| Accepted {
+            connection,
+            handed_over: false,
+        }))
     }
 
     /// The next connection. Cancelling it loses none.
@@ -189,8 +190,12 @@ impl Acceptor {
             if let Some(accepted) = self.direct()? {
                 return Ok(accepted);
             }
-            let mut watched = vec![PollFd::new(&socket.descriptor, PollFlags::IN)];
+            let mut watched = Vec::new();
             let drain = self.link.drain.descriptor();
+            // A quiet worker only waits for the drain, which is about to begin.
+            if drain.is_none() || !self.link.is_quiet() {
+                watched.push(PollFd::new(&socket.descriptor, PollFlags::IN));
+            }
             watched.extend(drain.map(|drain| PollFd::from_borrowed_fd(drain, PollFlags::IN)));
             match poll(&mut watched, None) {
                 Ok(_) | Err(Errno::INTR) => {}

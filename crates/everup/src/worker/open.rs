@@ -96,7 +96,6 @@ pub(super) async fn datagram(
                     let server = asking.keep();
                     let port = address_of(&socket).map(|address| address.port());
                     link.listening(server, port);
-                    link.take_no_more(server);
                     Ok(socket)
                 }
                 Ok((_, Granted::HandOver { .. })) => Err(ListenError::WrongSocket {
