@@ -8,7 +8,6 @@ use everup_core::id::{Slot, WorkerId};
 use everup_core::worker::State;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// One worker of a running cluster: Node's `cluster.workers[id]`.
@@ -147,11 +146,8 @@ impl WorkerHandle {
         message: &(impl Serialize + ?Sized),
         handle: impl Into<Handle>,
     ) -> Result<(), SendError> {
-        let (message, handle) = (message::json(message)?, handle.into());
-        let kind = handle.kind();
-        let descriptor = OwnedFd::from(handle);
-        // libuv does not: a blocking socket would freeze the worker.
-        rustix::io::ioctl_fionbio(&descriptor, true).map_err(|errno| SendError::descriptor(errno.into()))?;
+        let message = message::json(message)?;
+        let (kind, descriptor) = handle.into().prepare()?;
         self.told(|answer| Command::SendHandle(self.id(), message, kind, descriptor, answer))
     }
 

@@ -4,7 +4,7 @@
 //! Must not know: who sends, and to whom.
 
 use everup_core::wire::{FRAME_LIMIT, HandleKind};
-use rustix::io::Errno;
+use rustix::fs::FileType;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use std::io;
@@ -40,10 +40,6 @@ pub enum SendError {
     /// It is not one JSON value, or cannot be written as JSON (a map whose keys are not strings).
     #[error("the message is not JSON")]
     NotJson(#[source] serde_json::Error),
-    /// A descriptor had to be duplicated, and this process (or the system) has no more of them. Raise the limit
-    /// (`ulimit -n`), or close some.
-    #[error("out of file descriptors")]
-    DescriptorLimit,
     /// The other end does not read, and so much waits for it already.
     #[error("the other end does not read: {queued} of {limit} are queued")]
     QueueFull {
@@ -55,19 +51,13 @@ pub enum SendError {
     /// A value in V8's format, for a channel that speaks JSON; or a value that is in no such format.
     #[error("the channel has no such format")]
     WrongFormat,
+    /// The descriptor is neither a stream or UDP socket nor a pipe. Node would abort at a file, and take no handle any
+    /// more after others.
+    #[error("the descriptor is neither a stream or UDP socket nor a pipe")]
+    NotASocket,
     /// The descriptor cannot be sent: what it is cannot be found out, or it cannot be made non-blocking.
     #[error("the descriptor cannot be sent")]
     Descriptor(#[source] io::Error),
-}
-
-impl SendError {
-    /// What it means that a descriptor could not be duplicated or prepared.
-    pub(crate) fn descriptor(error: io::Error) -> Self {
-        match Errno::from_io_error(&error) {
-            Some(Errno::MFILE | Errno::NFILE) => Self::DescriptorLimit,
-            _ => Self::Descriptor(error),
-        }
-    }
 }
 
 /// A value as the JSON of a message.
@@ -155,6 +145,25 @@ impl Handle {
             },
             Self::Raw(kind, _) => *kind,
         }
+    }
+
+    /// What it is, and its descriptor, ready to be sent.
+    ///
+    /// # Errors
+    /// [`SendError::NotASocket`], [`SendError::Descriptor`].
+    pub(crate) fn prepare(self) -> Result<(HandleKind, OwnedFd), SendError> {
+        let kind = self.kind();
+        let descriptor = OwnedFd::from(self);
+        let pipe = || {
+            let status = rustix::fs::fstat(&descriptor);
+            status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Fifo)
+        };
+        if Found::of(&descriptor).is_none() && !pipe() {
+            return Err(SendError::NotASocket);
+        }
+        // libuv does not: a blocking socket would freeze the worker.
+        rustix::io::ioctl_fionbio(&descriptor, true).map_err(|errno| SendError::Descriptor(errno.into()))?;
+        Ok((kind, descriptor))
     }
 
     /// A descriptor that came as this kind, as what it really is. What the kind promises and the descriptor is not
@@ -299,10 +308,6 @@ mod tests {
         let error = text("nope").unwrap_err();
         let source = error.source().unwrap().to_string();
         assert!(!error.to_string().contains(&source), "{error}");
-        let limit = SendError::descriptor(io::Error::from(Errno::MFILE));
-        assert!(matches!(limit, SendError::DescriptorLimit));
-        let other = SendError::descriptor(io::Error::from(Errno::BADF));
-        assert!(matches!(other, SendError::Descriptor(_)));
     }
 
     #[test]
@@ -330,6 +335,10 @@ mod tests {
             assert_eq!(std::mem::discriminant(&again), before, "{again:?}");
         }
         let file: OwnedFd = tempfile::tempfile().unwrap().into();
-        assert!(matches!(Handle::of(HandleKind::Socket, file), Handle::Raw(..)));
+        let file = Handle::of(HandleKind::Socket, file);
+        assert!(matches!(file, Handle::Raw(..)));
+        assert!(matches!(file.prepare(), Err(SendError::NotASocket)));
+        let (pipe, _other) = rustix::pipe::pipe().unwrap();
+        assert!(Handle::Raw(HandleKind::NativeStream, pipe).prepare().is_ok());
     }
 }

@@ -14,10 +14,10 @@
 use super::drain::{Drain, DrainReason};
 use super::messages::{Inbox, Message};
 use crate::channel;
-use crate::message::SendError;
+use crate::message::{Handle, SendError};
 use everup_core::id::Token;
 use everup_core::wire::child::{Answer, Ask, Child, Offer, Said, ServerId};
-use everup_core::wire::{HandleKind, Serialization, Sockname};
+use everup_core::wire::{Serialization, Sockname};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use serde_json::value::RawValue;
@@ -66,6 +66,8 @@ struct State {
     open: u64,
     /// Connections that were handed over and have ended.
     closed: u64,
+    /// Handles of ours that did not arrive.
+    handles_lost: u64,
 }
 
 /// A server to which connections may be handed over.
@@ -130,6 +132,7 @@ impl Link {
                 let_go: false,
                 open: 0,
                 closed: 0,
+                handles_lost: 0,
             }),
             drain: Drain::new(),
             wake: wake.filter(|_| !gone),
@@ -222,7 +225,11 @@ impl Link {
                     state.deliver(Message::with_handle(message, kind, descriptor, release));
                 }
             }
-            Said::Delivered(token) | Said::Undelivered(token) => drop(state.outgoing.remove(&token)),
+            Said::Delivered(token) => drop(state.outgoing.remove(&token)),
+            Said::Undelivered(token) => {
+                state.outgoing.remove(&token);
+                state.handles_lost += 1;
+            }
             Said::Discard => drop(state.received.pop_front()),
             _ => {}
         }
@@ -447,13 +454,8 @@ impl Link {
         Ok(())
     }
 
-    pub(super) fn send_handle(
-        &self,
-        message: &RawValue,
-        kind: HandleKind,
-        descriptor: OwnedFd,
-    ) -> Result<(), SendError> {
-        rustix::io::ioctl_fionbio(&descriptor, true).map_err(|errno| SendError::descriptor(errno.into()))?;
+    pub(super) fn send_handle(&self, message: &RawValue, handle: Handle) -> Result<(), SendError> {
+        let (kind, descriptor) = handle.prepare()?;
         let mut state = self.may_send()?;
         let token = Token(state.next_token);
         state.next_token += 1;
@@ -461,6 +463,10 @@ impl Link {
         state.child.send_handle(message, kind, token);
         self.flush(&mut state);
         Ok(())
+    }
+
+    pub(super) fn handles_lost(&self) -> u64 {
+        self.lock().handles_lost
     }
 
     fn may_send(&self) -> Result<MutexGuard<'_, State>, SendError> {

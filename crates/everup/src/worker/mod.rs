@@ -329,11 +329,15 @@ impl Worker {
     /// # Errors
     /// See [`SendError`].
     pub fn send_handle(&self, message: &impl Serialize, handle: impl Into<Handle>) -> Result<(), SendError> {
-        let handle = handle.into();
         let message = message::json(message)?;
-        self.shared
-            .link
-            .send_handle(&message, handle.kind(), handle.into())
+        self.shared.link.send_handle(&message, handle.into())
+    }
+
+    /// How many sockets that were [sent](Self::send_handle) did not arrive, because the primary was out of descriptors.
+    /// Their messages did not arrive either. (Node sends them three times more, at once, and then prints a warning.)
+    #[must_use]
+    pub fn handles_lost(&self) -> u64 {
+        self.shared.link.handles_lost()
     }
 
     /// The messages of the primary's app; `None` if somebody has them already.

@@ -51,9 +51,8 @@ impl Parent {
     /// # Errors
     /// See [`SendError`].
     pub fn send_handle(&self, message: &impl Serialize, handle: impl Into<Handle>) -> Result<(), SendError> {
-        let handle = handle.into();
         let message = message::json(message)?;
-        self.link.send_handle(&message, handle.kind(), handle.into())
+        self.link.send_handle(&message, handle.into())
     }
 
     /// The parent's messages; `None` if somebody has them already.
