@@ -26,6 +26,18 @@ pub fn rust_hello() -> Result<PathBuf> {
     once(&BUILT, "example-hello", "example-hello")
 }
 
+/// A program of `examples/rust`. All of them are built together.
+///
+/// # Errors
+/// When they do not build, or there is none of this name.
+pub fn example(name: &str) -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let one = once(&BUILT, "everup-examples", "axum")?;
+    let program = one.with_file_name(name);
+    ensure!(program.exists(), "there is no {}", program.display());
+    Ok(program)
+}
+
 fn once(built: &'static OnceLock<Result<PathBuf, String>>, package: &str, binary: &str) -> Result<PathBuf> {
     let found = built.get_or_init(|| build(package, binary).map_err(|error| format!("{error:#}")));
     found.clone().map_err(anyhow::Error::msg)

@@ -1,11 +1,12 @@
 //! Harness for end-to-end tests with real processes.
 //!
 //! [`Everup`] builds a command line and starts it, [`Run`] is the running program: its events, its output, its
-//! workers, its end. [`load`] is the load client, [`http`] asks one question at a time, [`reload`] asks for reloads, [`process`] looks at
+//! workers, its end. [`load`] is the load client, [`Example`] a running program of `examples/rust`, [`http`] asks one question at a time, [`reload`] asks for reloads, [`process`] looks at
 //! processes from outside. Every wait is for a state and has a limit.
 
 pub mod binary;
 pub mod event;
+pub mod example;
 pub mod http;
 pub mod load;
 pub mod process;
@@ -13,6 +14,7 @@ pub mod reload;
 pub mod run;
 
 pub use event::{Event, Seen, Worker};
+pub use example::Example;
 pub use reload::Receipt;
 pub use run::{Ended, Everup, Run};
 

@@ -100,6 +100,13 @@ impl Everup {
         self
     }
 
+    /// Takes standard input from somewhere.
+    #[must_use]
+    pub fn stdin(mut self, from: impl Into<Stdio>) -> Self {
+        self.command.stdin(from);
+        self
+    }
+
     /// Sends standard output elsewhere.
     #[must_use]
     pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::http::Connection;
 use e2e::load::{self, Plan};
 use e2e::run::wait_until;
-use e2e::{Everup, LIMIT, Run, fixture, process};
+use e2e::{Everup, LIMIT, Run, binary, fixture, process};
 use everup_api::{Client, StatusRequest};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +85,26 @@ fn told(socket: &Path) -> Result<BTreeMap<u32, Option<u64>>> {
     Ok(workers.map(|worker| (worker.slot, worker.connections)).collect())
 }
 
+/// Three workers get 30 connections that stay; then the clients of the one in slot 1, which calls itself `middle`, leave.
+fn even(run: &Run, socket: &Path, middle: &str) -> Result<()> {
+    run.ready(3)?;
+    let address = run.address()?;
+    let mut open = Open::new();
+    open_more(address, 30, &mut open)?;
+    let counts = |open: &Open| -> Vec<usize> { open.values().map(Vec::len).collect() };
+    ensure!(counts(&open) == [10, 10, 10], "{:?}", counts(&open));
+    // It gets all who come, until it has as many as the others.
+    open.remove(middle).context("the one in the middle")?;
+    let known = [(0, Some(10)), (1, Some(0)), (2, Some(10))].into();
+    wait_until("the primary knows", LIMIT, || match told(socket) {
+        Ok(told) if told == known => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    open_more(address, 10, &mut open)?;
+    ensure!(counts(&open) == [10, 10, 10], "{:?}", counts(&open));
+    Ok(())
+}
+
 #[test]
 fn connections_that_stay_are_even_where_workers_tell() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -94,21 +114,23 @@ fn connections_that_stay_are_even_where_workers_tell() -> Result<()> {
         .arg(&socket)
         .arg(fixture("counts.js"))
         .start()?;
-    run.ready(3)?;
-    let address = run.address()?;
-    let mut open = Open::new();
-    open_more(address, 30, &mut open)?;
-    let counts = |open: &Open| -> Vec<usize> { open.values().map(Vec::len).collect() };
-    ensure!(counts(&open) == [10, 10, 10], "{:?}", counts(&open));
-    // The clients of one leave: it gets all who come, until it has as many as the others.
-    open.remove("1");
-    let known = [(0, Some(10)), (1, Some(0)), (2, Some(10))].into();
-    wait_until("the primary knows", LIMIT, || match told(&socket) {
-        Ok(told) if told == known => Ok(()),
-        other => Err(format!("{other:?}")),
-    })?;
-    open_more(address, 10, &mut open)?;
-    ensure!(counts(&open) == [10, 10, 10], "{:?}", counts(&open));
+    even(&run, &socket, "1")?;
+    ensure!(run.stop()?.code() == Some(0));
+    Ok(())
+}
+
+/// A program that is built with the crate is a worker of `everup run`, too, and tells by itself.
+#[test]
+fn workers_of_the_crate_tell() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("app.sock");
+    let run = Everup::run()?
+        .args(["-i", "3", "--channel", "node", "--env", "PORT=0", "--control"])
+        .arg(&socket)
+        .arg(binary::example("axum")?)
+        .start()?;
+    // It calls itself by its number, not by its slot.
+    even(&run, &socket, "2")?;
     ensure!(run.stop()?.code() == Some(0));
     Ok(())
 }

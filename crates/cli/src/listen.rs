@@ -73,10 +73,9 @@ pub(crate) fn parse(text: &str) -> Result<Listen, ListenError> {
         Some((name, rest)) if !name.contains(['/', ':']) => (Some(socket_name(name)?), rest),
         _ => (None, text),
     };
-    Ok(Listen {
-        name,
-        address: address(rest)?,
-    })
+    let mut listen = Listen::new(address(rest)?);
+    listen.name = name;
+    Ok(listen)
 }
 
 fn socket_name(name: &str) -> Result<String, ListenError> {
@@ -187,8 +186,11 @@ mod tests {
             Ok(Listen {
                 name: Some(name),
                 address,
+                ..
             }) => format!("{name} {address}"),
-            Ok(Listen { name: None, address }) => address.to_string(),
+            Ok(Listen {
+                name: None, address, ..
+            }) => address.to_string(),
             Err(error) => format!("! {error}"),
         }
     }

@@ -45,11 +45,8 @@ impl Operator {
             .env
             .read()
             .map_err(|error: CliError| Refusal::Env(error.message()))?;
-        let reload = Reload {
-            cause,
-            rollout,
-            env: Some(env),
-        };
+        let mut reload = Reload::new().cause(cause).replace_env(env);
+        reload.rollout = rollout;
         self.cluster()?.reload(reload).ok_or(Refusal::Stopping)
     }
 

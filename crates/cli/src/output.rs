@@ -256,13 +256,7 @@ mod tests {
     }
 
     fn line(worker: u32, stream: Stream, text: &str, partial: bool) -> Line<'_> {
-        Line {
-            worker: WorkerId(worker),
-            slot: Slot(worker - 1),
-            stream,
-            text: text.as_bytes(),
-            partial,
-        }
+        Line::new(WorkerId(worker), Slot(worker - 1), stream, text.as_bytes()).partial(partial)
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::resolve::{self, Interpreter, Program, Request, Search};
 use crate::{duration, env_file, limits, listen, words};
 use doubts::{doubts, overruled};
 use everup::cpus::Cpus;
+use everup::spec::{FEEDBACK, MARK};
 use everup::{Ask, Channel, Limits, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
 use health::Health;
 use std::ffi::{OsStr, OsString};
@@ -110,11 +111,7 @@ impl Plan {
         spec.policy = policy(args.policy);
         spec.channel = channel(program.channel, args.serialization);
         spec.listen = values.listen;
-        spec.stop = StopPlan {
-            ask,
-            kill_timeout: values.kill_timeout,
-            ..StopPlan::default()
-        };
+        spec.stop = StopPlan::default().ask(ask).kill_timeout(values.kill_timeout);
         spec.listen_timeout = values.listen_timeout.filter(|limit| !limit.is_zero());
         spec.instance_var = args.instance_var.into();
         spec.init = true;
@@ -279,15 +276,13 @@ fn app_name(text: &str) -> Result<String, ValueError> {
 
 /// What everup sets for workers with a channel.
 const CHANNEL_VARIABLES: [&str; 4] = [
-    "EVERUP_CHANNEL",
+    FEEDBACK,
     "NODE_CHANNEL_FD",
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "NODE_UNIQUE_ID",
 ];
 /// What everup sets for workers with sockets of `--listen`.
 const LISTEN_VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
-/// What everup sets for every worker.
-const MARK: &str = "EVERUP_WORKER";
 
 fn instance_variable(text: &str) -> Result<(), ValueError> {
     let mut ours = CHANNEL_VARIABLES.iter().chain(&LISTEN_VARIABLES).chain([&MARK]);

@@ -535,10 +535,12 @@ impl Endpoint {
             descriptor,
         };
         let reply = match self.request.sharing {
-            Sharing::Shared => {
+            // Streams are also handed over: what a worker that leaves has to give away.
+            Sharing::Shared if kind == SharedKind::Udp => {
                 let reply = shared(key, data, bound.descriptor);
                 return out.push(Effect::Reply { worker, seq, reply });
             }
+            Sharing::Shared => shared(key, data, bound.descriptor),
             Sharing::HandOver => Reply::HandOver {
                 key,
                 data,

@@ -25,7 +25,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How a reload goes about it.
+///
+/// ```
+/// use everup_core::reload::Rollout;
+/// use std::time::Duration;
+///
+/// let careful = Rollout::default().canary(Duration::from_secs(60));
+/// assert_eq!((careful.surge, careful.max_unavailable), (1, 0));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rollout {
     /// So many slots may have a new worker beside the old one at the same time. 1 by default.
     pub surge: u32,
@@ -59,6 +68,34 @@ impl Rollout {
             canary: Duration::ZERO,
             ..Self::default()
         }
+    }
+
+    /// So many slots may have a new worker beside the old one at the same time.
+    #[must_use]
+    pub fn surge(mut self, surge: u32) -> Self {
+        self.surge = surge;
+        self
+    }
+
+    /// So many slots may be without a worker meanwhile; with a surge of 0 it is at least 1.
+    #[must_use]
+    pub fn max_unavailable(mut self, max_unavailable: u32) -> Self {
+        self.max_unavailable = max_unavailable;
+        self
+    }
+
+    /// How long the first new worker must stay well until the others follow; zero: no canary.
+    #[must_use]
+    pub fn canary(mut self, canary: Duration) -> Self {
+        self.canary = canary;
+        self
+    }
+
+    /// How long a new worker may take until it is ready, where the app has no such limit of its own.
+    #[must_use]
+    pub fn ready_limit(mut self, ready_limit: Duration) -> Self {
+        self.ready_limit = ready_limit;
+        self
     }
 
     fn gaps(&self) -> u32 {

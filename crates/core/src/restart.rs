@@ -33,7 +33,16 @@ pub enum When {
 }
 
 /// What happens when a worker dies that was not asked to.
+///
+/// ```
+/// use everup_core::restart::{Budget, RestartPolicy, When};
+///
+/// let policy = RestartPolicy::default().when(When::OnFailure).stop_code(64);
+/// let patient = policy.budget(Budget::default().early(20));
+/// assert_eq!(patient.budget.early, 20);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct RestartPolicy {
     /// Whether it is replaced.
     pub when: When,
@@ -51,6 +60,27 @@ impl RestartPolicy {
             when: When::Never,
             ..Self::default()
         }
+    }
+
+    /// Whether a worker that ended is replaced.
+    #[must_use]
+    pub fn when(mut self, when: When) -> Self {
+        self.when = when;
+        self
+    }
+
+    /// One more code: a worker that ends with it is not replaced.
+    #[must_use]
+    pub fn stop_code(mut self, code: i32) -> Self {
+        self.stop_codes.push(code);
+        self
+    }
+
+    /// How soon, and how often.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
     }
 
     /// Whether this is an end after which the worker is meant to stay away.
@@ -74,6 +104,7 @@ impl RestartPolicy {
 
 /// How much early dying is put up with.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Budget {
     /// Early deaths in a row, of one slot, each within [`window`](Self::window) of the one before. When every slot
     /// has spent it and no worker is left, the app has failed. 5 by default.
@@ -106,6 +137,48 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// So many early deaths in a row, of one slot: see the field [`early`](Self#structfield.early).
+    #[must_use]
+    pub fn early(mut self, early: u32) -> Self {
+        self.early = early;
+        self
+    }
+
+    /// An early death longer ago than this is forgotten.
+    #[must_use]
+    pub fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// How long a ready worker that has served nobody must stay until its death is no early one.
+    #[must_use]
+    pub fn min_uptime(mut self, min_uptime: Duration) -> Self {
+        self.min_uptime = min_uptime;
+        self
+    }
+
+    /// What is waited before every restart.
+    #[must_use]
+    pub fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// The first delay; it doubles from death to death.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// The longest delay.
+    #[must_use]
+    pub fn max_delay(mut self, max_delay: Duration) -> Self {
+        self.max_delay = max_delay;
+        self
+    }
+
     /// The delay after the nth failure in a row (1 is the first).
     fn delay_after(&self, failures: u32) -> Duration {
         match failures {
@@ -225,10 +298,9 @@ mod tests {
             signal: 9,
             core: false,
         };
-        let policy = |when, stop_codes: &[i32]| RestartPolicy {
-            when,
-            stop_codes: stop_codes.to_vec(),
-            ..RestartPolicy::default()
+        let policy = |when, stop_codes: &[i32]| {
+            let policy = RestartPolicy::default().when(when);
+            stop_codes.iter().copied().fold(policy, RestartPolicy::stop_code)
         };
         let replaced = |policy: &RestartPolicy| {
             [ExitStatus::Code(0), crash, killed, ExitStatus::Unknown].map(|status| policy.replaces(status))
@@ -248,10 +320,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_kept_before_every_restart() {
-        let budget = Budget {
-            pause: Duration::from_millis(250),
-            ..Budget::default()
-        };
+        let budget = Budget::default().pause(Duration::from_millis(250));
         let mut record = Record::default();
         let mut died = |proven| record.died(Time::ZERO, proven, &budget).0.as_millis();
         assert_eq!(

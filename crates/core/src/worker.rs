@@ -31,6 +31,7 @@ pub enum Ask {
 
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// Forked; not ready.
     Starting,

@@ -58,6 +58,8 @@ struct World {
     /// Whether connections that are looked at are untouched.
     untouched: bool,
     asleep: bool,
+    /// Whether workers tell how many connections have ended; none does here.
+    counts: bool,
     taken: BTreeSet<Token>,
 }
 
@@ -77,6 +79,7 @@ impl World {
             probation: BTreeMap::new(),
             untouched: false,
             asleep: false,
+            counts: false,
             taken: BTreeSet::new(),
         }
     }
@@ -137,6 +140,9 @@ impl World {
             Step::Join(worker) => {
                 self.members.insert(worker);
                 self.dead.remove(&worker);
+                if self.counts {
+                    self.dispatcher.counts(WorkerId(worker));
+                }
                 self.dispatcher
                     .join(self.now, ENDPOINT, WorkerId(worker), Slot(worker), &mut out);
                 self.apply(out);
@@ -163,7 +169,9 @@ impl World {
                         .arrived(self.now, ENDPOINT, connection, client(connection), &mut out);
                     self.apply(out);
                     assert!(
-                        !self.parked.contains(&connection) || self.policy != Policy::LeastConnections,
+                        !self.parked.contains(&connection)
+                            || self.policy != Policy::LeastConnections
+                            || self.counts,
                         "accepted more than can be handed over"
                     );
                 }
@@ -221,10 +229,12 @@ proptest! {
     fn a_connection_is_in_one_place_until_a_worker_has_it(
         steps in prop::collection::vec(step(), 1..200),
         untouched: bool,
+        counts: bool,
         policy in prop_oneof![Just(Policy::RoundRobin), Just(Policy::LeastConnections), Just(Policy::Sticky)],
     ) {
         let mut world = World::new(policy);
         world.untouched = untouched;
+        world.counts = counts;
         for step in steps {
             world.step(step);
         }

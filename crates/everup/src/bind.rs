@@ -353,10 +353,7 @@ mod tests {
     use super::*;
 
     fn asked(path: &Path) -> Listen {
-        Listen {
-            name: None,
-            address: ListenAddress::Unix(path.to_owned()),
-        }
+        Listen::new(ListenAddress::Unix(path.to_owned()))
     }
 
     #[test]

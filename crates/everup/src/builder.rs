@@ -52,17 +52,17 @@ impl From<u32> for Workers {
 /// use everup::{Cluster, Policy, RestartPolicy, Workers};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (cluster, _events) = Cluster::builder()
+/// Cluster::builder()
 ///     .workers(Workers::PerCpu)
 ///     .policy(Policy::LeastConnections)
+///     .restart(RestartPolicy::default().stop_code(64))
 ///     .env("LOG", "info")
-///     .start()?;
-/// cluster.run_until_signal()?;
+///     .run()?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing runs before `start`"]
+#[must_use = "nothing runs before `start` or `run`"]
 pub struct Builder {
     spec: Spec,
     /// Why we do not know our own program, while the workers would be that.

@@ -15,6 +15,7 @@ pub use events::{Events, TimedOut};
 pub use fork::{Fork, Stdio};
 pub use reload::{Reload, Reloading};
 pub use start::StartError;
+pub use until::RunError;
 
 use crate::event::Outcome;
 use crate::handle::WorkerHandle;

@@ -97,10 +97,30 @@ impl HealthSpec {
         }
     }
 
+    /// From the beginning of a probe to that of the next.
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How long an answer may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// So many failures in a row, and the worker is replaced.
+    #[must_use]
+    pub fn failures(mut self, failures: u32) -> Self {
+        self.failures = failures;
+        self
+    }
+
     /// The same for the machine that judges. The first probe comes after one interval: the worker has just said that
     /// it is ready.
-    #[must_use]
-    pub fn checks(&self) -> Checks {
+    pub(crate) fn checks(&self) -> Checks {
         Checks {
             interval: self.interval,
             timeout: self.timeout,

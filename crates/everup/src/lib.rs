@@ -10,10 +10,8 @@
 //!     if let Some(worker) = Worker::from_env()? {
 //!         return serve(&worker);
 //!     }
-//!     // The workers are this same program.
-//!     let (cluster, _events) = Cluster::builder().workers(Workers::PerCpu).start()?;
-//!     // SIGHUP reloads, SIGTERM and SIGINT stop gracefully.
-//!     cluster.run_until_signal()?;
+//!     // The workers are this same program. SIGHUP reloads, SIGTERM and SIGINT stop gracefully.
+//!     Cluster::builder().workers(Workers::PerCpu).run()?;
 //!     Ok(())
 //! }
 //!
@@ -83,7 +81,7 @@
 //! # Errors and limits
 //!
 //! One error type for each kind of operation: [`EnvError`], [`ListenError`], [`AcceptError`], [`SendError`],
-//! [`StartError`]. A message has at most [`message::MESSAGE_LIMIT`] bytes; at most 256 MiB wait for somebody who does not
+//! [`StartError`], [`RunError`]. A message has at most [`message::MESSAGE_LIMIT`] bytes; at most 256 MiB wait for somebody who does not
 //! read, in either direction, then sending fails; a worker's inbox keeps [`worker::INBOX_LIMIT`] bytes and counts what it
 //! did not keep.
 //!
@@ -101,7 +99,7 @@
 //!
 //! There may be any number of clusters in a process, and nothing in the crate is global but what the process itself has
 //! once: the environment's channel ([`Worker::from_env`] gives it once), signal handlers (installed by
-//! [`Worker::on_drain`] and [`Cluster::run_until_signal`] when they are called), and the reaping of orphans
+//! [`Worker::on_drain`], [`Builder::run`] and [`Cluster::run_until_signal`] when they are called), and the reaping of orphans
 //! ([`Spec::init`], for one cluster at a time).
 //!
 //! Linux only, from kernel 5.11 on.
@@ -137,7 +135,9 @@ mod wait;
 pub mod worker;
 
 pub use builder::{Builder, Workers};
-pub use cluster::{Cluster, Events, Fork, Reload, Reloading, StartError, Stdio, TimedOut, WorkerInfo};
+pub use cluster::{
+    Cluster, Events, Fork, Reload, Reloading, RunError, StartError, Stdio, TimedOut, WorkerInfo,
+};
 pub use conflict::{Conflict, MAX_WORKERS};
 pub use event::{Address, Death, Event, ExitReason, Outcome, ReadyBasis};
 pub use everup_core::app::{ReloadStatus, Role, Status, WorkerStatus};

@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Which of a worker's two output streams.
+/// Which of a worker's two output streams. A process has these two: closed on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -30,6 +30,7 @@ pub enum Stream {
 
 /// A piece of a worker's output: a line, or a part of one that is too long.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Line<'a> {
     /// Who wrote it.
     pub worker: WorkerId,
@@ -42,6 +43,27 @@ pub struct Line<'a> {
     /// Whether the line goes on in the next piece of the same worker and stream
     /// (it is longer than [`MAX_LINE`]).
     pub partial: bool,
+}
+
+impl<'a> Line<'a> {
+    /// A whole line, without its newline: for trying a sink out.
+    #[must_use]
+    pub fn new(worker: WorkerId, slot: Slot, stream: Stream, text: &'a [u8]) -> Self {
+        Self {
+            worker,
+            slot,
+            stream,
+            text,
+            partial: false,
+        }
+    }
+
+    /// Whether the line goes on in the next piece.
+    #[must_use]
+    pub fn partial(mut self, partial: bool) -> Self {
+        self.partial = partial;
+        self
+    }
 }
 
 /// The longest piece that is given to a sink, in bytes.
@@ -286,13 +308,7 @@ impl Reader {
 
 impl Pipe {
     fn line<'a>(&self, text: &'a [u8], partial: bool) -> Line<'a> {
-        Line {
-            worker: self.worker,
-            slot: self.slot,
-            stream: self.stream,
-            text,
-            partial,
-        }
+        Line::new(self.worker, self.slot, self.stream, text).partial(partial)
     }
 }
 

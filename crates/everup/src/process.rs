@@ -19,12 +19,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The variable by which a worker's descendants are known, whatever their parent or session is by now.
-pub(crate) const MARK: &str = "EVERUP_WORKER";
+/// The variable by which a worker's descendants are known, whatever their parent or session is by now. Set for every
+/// worker.
+pub const MARK: &str = "EVERUP_WORKER";
 
-/// Tells a worker with Node's cluster channel that the primary is everup, which understands more than Node's does: a
+/// The variable that tells a worker with Node's cluster channel that the primary is everup, which understands more than Node's does: a
 /// worker may say how many of its connections have ended.
-pub(crate) const FEEDBACK: &str = "EVERUP_CHANNEL";
+pub const FEEDBACK: &str = "EVERUP_CHANNEL";
 
 /// Variables of the protocols between us and one worker: nothing of them is passed on from our own environment, and
 /// they are no business of anybody else.

@@ -150,12 +150,36 @@ impl Default for Channel {
 }
 
 /// A socket that the primary binds for programs that speak no protocol of ours.
+///
+/// ```
+/// use everup::{Listen, ListenAddress};
+///
+/// let address = ListenAddress::Tcp(([127, 0, 0, 1], 8000).into());
+/// let listen = Listen::new(address).name("web");
+/// assert_eq!(listen.name.as_deref(), Some("web"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Listen {
     /// Its name in `LISTEN_FDNAMES`; `None` is `unknown`, as in systemd.
     pub name: Option<String>,
     /// Where.
     pub address: ListenAddress,
+}
+
+impl Listen {
+    /// A socket at this address, without a name.
+    #[must_use]
+    pub fn new(address: ListenAddress) -> Self {
+        Self { name: None, address }
+    }
+
+    /// Its name in `LISTEN_FDNAMES`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
 }
 
 /// Where a socket is bound.
@@ -182,6 +206,7 @@ impl fmt::Display for ListenAddress {
 
 /// What becomes of the workers' output.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Output {
     /// They write to our own standard output and error.
     Inherit,
@@ -193,7 +218,16 @@ pub enum Output {
 }
 
 /// How a worker is stopped: first out of rotation, then asked, then killed.
+///
+/// ```
+/// use everup::StopPlan;
+/// use std::time::Duration;
+///
+/// let patient = StopPlan::default().kill_timeout(Duration::from_secs(60));
+/// assert_eq!(patient.drain_timeout, Duration::from_secs(30));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StopPlan {
     /// How it is asked.
     pub ask: Ask,
@@ -217,4 +251,35 @@ impl Default for StopPlan {
     }
 }
 
+impl StopPlan {
+    /// How a worker is asked.
+    #[must_use]
+    pub fn ask(mut self, ask: Ask) -> Self {
+        self.ask = ask;
+        self
+    }
+
+    /// From the asking until SIGKILL to its whole process tree.
+    #[must_use]
+    pub fn kill_timeout(mut self, kill_timeout: Duration) -> Self {
+        self.kill_timeout = kill_timeout;
+        self
+    }
+
+    /// How long a worker that is replaced may go on with its connections.
+    #[must_use]
+    pub fn drain_timeout(mut self, drain_timeout: Duration) -> Self {
+        self.drain_timeout = drain_timeout;
+        self
+    }
+
+    /// How many generations before the current one may still be draining.
+    #[must_use]
+    pub fn max_draining(mut self, max_draining: u32) -> Self {
+        self.max_draining = max_draining;
+        self
+    }
+}
+
+pub use crate::process::{FEEDBACK, MARK};
 pub use everup_core::worker::Ask;

@@ -1,13 +1,14 @@
 //! A primary whose workers are itself, as a program would be that uses the library.
 //!
 //! Without an argument that has a meaning here it runs two workers without a channel until it is signalled. With
-//! `stubborn` these ignore the request to stop. `init` starts two clusters that would reap orphans, `bomb` a worker that
+//! `stubborn` these ignore the request to stop. `run` does it with `Builder::run`, `run_with` tells of events, too;
+//! `unstartable` runs what cannot be started, then gives itself a signal. `init` starts two clusters that would reap orphans, `bomb` a worker that
 //! does not know that it is one.
 
 use anyhow::{Context, Result};
 use e2e::say;
 use everup::signals::Signals;
-use everup::{Channel, Cluster, Fork, Outcome, RestartPolicy, Spec, StartError};
+use everup::{Channel, Cluster, Event, Fork, Outcome, Policy, RestartPolicy, RunError, Spec, StartError};
 
 /// Set for the workers.
 const WORKER: &str = "E2E_PRIMARY_WORKER";
@@ -18,12 +19,42 @@ fn main() -> Result<()> {
     match mode {
         "init" => return init(),
         "bomb" => return bomb(),
+        "unstartable" => return unstartable(),
         _ if std::env::var_os(WORKER).is_some() => return work(&args, mode == "stubborn"),
         _ => {}
     }
     let builder = Cluster::builder().workers(2).channel(Channel::None);
-    let (cluster, _events) = builder.env(WORKER, "1").start()?;
-    say(&format!("{:?}", cluster.run_until_signal()?));
+    let builder = builder.env(WORKER, "1");
+    let outcome = match mode {
+        "run" => builder.run()?,
+        "run_with" => builder.run_with(told)?,
+        _ => builder.start()?.0.run_until_signal()?,
+    };
+    say(&format!("{outcome:?}"));
+    Ok(())
+}
+
+/// Stops by itself when all workers are ready.
+fn told(cluster: &Cluster, event: Event) {
+    match event {
+        Event::AllReady { workers } => {
+            say(&format!("{workers} are ready"));
+            cluster.stop();
+        }
+        Event::Stopped { outcome } => say(&format!("told {outcome:?}")),
+        _ => {}
+    }
+}
+
+/// Shows that the handlers are there before anything is started: the signal would end this process.
+fn unstartable() -> Result<()> {
+    let builder = Cluster::builder().program("true").channel(Channel::None);
+    match builder.policy(Policy::Shared).spares(1).run() {
+        Err(RunError::Start(StartError::Conflict(_))) => {}
+        other => anyhow::bail!("{other:?}"),
+    }
+    e2e::process::signal(std::process::id(), rustix::process::Signal::TERM)?;
+    say("it lives");
     Ok(())
 }
 

@@ -153,11 +153,9 @@ impl Everup {
 
 impl Engine for Everup {
     fn fork(&mut self, env: Vec<(OsString, OsString)>) -> Option<u32> {
-        let fork = Fork {
-            env,
-            ..Fork::default()
-        };
-        self.cluster.fork(fork).map(|worker| worker.id().0)
+        self.cluster
+            .fork(Fork::new().envs(env))
+            .map(|worker| worker.id().0)
     }
 
     fn send(&mut self, worker: u32, json: &str) {

@@ -25,12 +25,10 @@ fn workers_get_what_was_described() -> Result<()> {
     let here = |folder: &tempfile::TempDir| folder.path().canonicalize();
     ensure!(stage.message()? == json!([["a", "b"], "all", "all", here(&folder)?]));
     let script = stage.script();
-    let fork = Fork {
-        env: vec![("K".into(), "one".into())],
-        args: Some(vec![script.into(), "c".into()]),
-        cwd: Some(other.path().into()),
-        ..Fork::default()
-    };
+    let fork = Fork::new()
+        .env("K", "one")
+        .args([script, "c".into()])
+        .cwd(other.path());
     let _worker = stage.cluster.fork(fork).context("it runs")?;
     ensure!(stage.message()? == json!([["c"], "one", "all", here(&other)?]));
     stage.stop()
@@ -48,17 +46,12 @@ fn one_worker_has_its_own_program_and_streams() -> Result<()> {
     let (from_us, mut to_worker) = std::io::pipe()?;
     let (mut from_worker, out) = std::io::pipe()?;
     let (mut from_error, error) = std::io::pipe()?;
-    let fork = Fork {
-        program: Some("sh".into()),
-        args: Some(vec![
-            "-c".into(),
-            "read line; echo out $line; echo err $line >&2".into(),
-        ]),
-        stdin: Some(OwnedFd::from(from_us).into()),
-        stdout: Some(OwnedFd::from(out).into()),
-        stderr: Some(OwnedFd::from(error).into()),
-        ..Fork::default()
-    };
+    let fork = Fork::new()
+        .program("sh")
+        .args(["-c", "read line; echo out $line; echo err $line >&2"])
+        .stdin(OwnedFd::from(from_us))
+        .stdout(OwnedFd::from(out))
+        .stderr(OwnedFd::from(error));
     let _worker = cluster.fork(fork).context("it runs")?;
     writeln!(to_worker, "line")?;
     let (mut out, mut error) = (String::new(), String::new());

@@ -13,10 +13,7 @@ const ECHO: &str = "require('net').createServer(socket => socket.pipe(socket)).l
 /// in its place.
 #[test]
 fn all_disconnect_and_nobody_is_killed() -> Result<()> {
-    let plan = StopPlan {
-        kill_timeout: Duration::ZERO,
-        ..StopPlan::default()
-    };
+    let plan = StopPlan::default().kill_timeout(Duration::ZERO);
     let change = |builder: everup::Builder| builder.workers(2).restart(RestartPolicy::default()).stop(plan);
     let mut stage = Stage::start_with(ECHO, change)?;
     let mut address = None;
@@ -67,10 +64,7 @@ fn echo(client: &mut TcpStream) -> Result<()> {
 fn a_shutdown_has_a_deadline() -> Result<()> {
     let stubborn = "process.on('SIGTERM', () => {}); process.on('disconnect', () => {});
                     setInterval(() => {}, 1000); process.send('up');";
-    let plan = StopPlan {
-        kill_timeout: Duration::from_secs(3600),
-        ..StopPlan::default()
-    };
+    let plan = StopPlan::default().kill_timeout(Duration::from_secs(3600));
     let mut stage = Stage::start_with(stubborn, |builder| builder.stop(plan))?;
     let _worker = stage.fork()?;
     ensure!(stage.message()? == "up");

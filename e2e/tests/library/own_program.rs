@@ -146,6 +146,39 @@ fn the_second_signal_kills() -> Result<()> {
     primary.end("Killed { workers: 2 }")
 }
 
+/// `Builder::run` obeys from the moment on when there is a worker: nobody waits for a handler here.
+#[test]
+fn run_obeys_from_the_first_worker_on() -> Result<()> {
+    let primary = Primary::start(Path::new(env!("CARGO_BIN_EXE_e2e-primary")), &["run"])?;
+    primary.expect("worker [\"run\"]", 1)?;
+    process::signal(primary.child.id(), Signal::TERM)?;
+    let last = loop {
+        let line = primary.line()?;
+        if line != "worker [\"run\"]" {
+            break line;
+        }
+    };
+    ensure!(last == "Stopped", "{last:?}");
+    Ok(())
+}
+
+/// The handlers are installed before the start, so there is no gap after it.
+#[test]
+fn run_installs_its_handlers_before_it_starts_anything() -> Result<()> {
+    let primary = Primary::start(Path::new(env!("CARGO_BIN_EXE_e2e-primary")), &["unstartable"])?;
+    primary.end("it lives")
+}
+
+/// `Builder::run_with` tells of every event until the last one, and takes commands meanwhile.
+#[test]
+fn run_with_tells_and_obeys() -> Result<()> {
+    let primary = Primary::start(Path::new(env!("CARGO_BIN_EXE_e2e-primary")), &["run_with"])?;
+    primary.expect("worker [\"run_with\"]", 2)?;
+    primary.expect("2 are ready", 1)?;
+    primary.expect("told Stopped", 1)?;
+    primary.end("Stopped")
+}
+
 /// One cluster of a process may reap orphans, one after the other.
 #[test]
 fn a_second_init_is_refused() -> Result<()> {

@@ -55,6 +55,7 @@ fn worker(worker: &WorkerStatus) -> api::WorkerStatus {
             State::Online => api::WorkerState::Ready,
             State::Draining => api::WorkerState::Draining,
             State::Stopping => api::WorkerState::Stopping,
+            _ => api::WorkerState::Other,
         },
         uptime_ms: millis(worker.uptime),
         connections: worker.connections,

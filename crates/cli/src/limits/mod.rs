@@ -52,7 +52,10 @@ impl LimitError {
                 "write --rlimit NAME=SOFT or NAME=SOFT:HARD, such as nofile=65536".into()
             }
             Self::Resource(_) => {
-                let names = Resource::ALL.map(Resource::name);
+                let names = Resource::ALL
+                    .iter()
+                    .map(|resource| resource.name())
+                    .collect::<Vec<_>>();
                 format!("the names are {}", names.join(", "))
             }
             Self::Amount(_) => "write a number, a size (2G) where bytes are limited, or `unlimited`".into(),

@@ -1,8 +1,9 @@
 //! What will work, but perhaps not as expected: told as notices.
 
-use super::{CHANNEL_VARIABLES, LISTEN_VARIABLES, MARK};
+use super::{CHANNEL_VARIABLES, LISTEN_VARIABLES};
 use crate::args::PolicyArg;
 use crate::resolve::Program;
+use everup::spec::MARK;
 use everup::{Channel, Listen, Spec};
 use std::ffi::OsString;
 
@@ -18,8 +19,8 @@ pub(super) fn doubts(
     if program.channel {
         if workers > 1 && matches!(policy, None | Some(PolicyArg::LeastConnections)) {
             doubts.push(
-                "least-connections counts the hand-overs that a worker has not answered yet; exact counts of open \
-                 connections come in a later version"
+                "least-connections counts the hand-overs that a worker has not answered yet, unless all workers tell \
+                 what they have open, as those written with the crate do"
                     .into(),
             );
         }

@@ -22,19 +22,14 @@ pub(super) struct Supervision {
 impl Supervision {
     pub(super) fn parse(args: &SupervisionArgs, workers: u32) -> Result<Self, CliError> {
         let time = duration::parse;
-        let budget = Budget::default();
-        let budget = Budget {
-            early: value("--max-restarts", &args.max_restarts, positive)?,
-            min_uptime: value("--min-uptime", &args.min_uptime, time)?,
-            pause: optional("--restart-delay", args.restart_delay.as_deref(), time)?.unwrap_or_default(),
-            delay: optional(
-                "--exp-backoff-restart-delay",
-                args.exp_backoff_restart_delay.as_deref(),
-                time,
-            )?
-            .unwrap_or(budget.delay),
-            ..budget
-        };
+        let mut budget = Budget::default()
+            .early(value("--max-restarts", &args.max_restarts, positive)?)
+            .min_uptime(value("--min-uptime", &args.min_uptime, time)?)
+            .pause(optional("--restart-delay", args.restart_delay.as_deref(), time)?.unwrap_or_default());
+        let delay = args.exp_backoff_restart_delay.as_deref();
+        if let Some(delay) = optional("--exp-backoff-restart-delay", delay, time)? {
+            budget = budget.delay(delay);
+        }
         let mut restart = RestartPolicy::default();
         restart.when = match args.restart {
             _ if args.no_autorestart => When::Never,
@@ -49,12 +44,10 @@ impl Supervision {
         }
         restart.budget = budget;
         let share = |text: &str| share(text, workers);
-        let rollout = Rollout {
-            surge: value("--surge", &args.surge, share)?,
-            max_unavailable: value("--max-unavailable", &args.max_unavailable, share)?,
-            canary: value("--canary", &args.canary, time)?,
-            ..Rollout::default()
-        };
+        let rollout = Rollout::default()
+            .surge(value("--surge", &args.surge, share)?)
+            .max_unavailable(value("--max-unavailable", &args.max_unavailable, share)?)
+            .canary(value("--canary", &args.canary, time)?);
         Ok(Self {
             restart,
             rollout,

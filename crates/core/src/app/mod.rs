@@ -361,6 +361,12 @@ impl App {
         self.dispatcher.has_takers(endpoint)
     }
 
+    /// Whether a worker stops to accept from its own sockets when it is told ([`Session::quiet`](crate::wire::Session::quiet)).
+    #[must_use]
+    pub fn obeys(&self, worker: WorkerId) -> bool {
+        self.dispatcher.obeys(worker)
+    }
+
     /// How many connections a worker was given that it has not answered yet.
     #[must_use]
     pub fn unanswered(&self, worker: WorkerId) -> usize {

@@ -72,15 +72,14 @@ impl Lane {
 
     /// When more may be possible than now.
     pub(super) fn changes<'a>(&'a self, loads: &'a Loads) -> impl Iterator<Item = Time> + 'a {
-        let waits = !self.parked.is_empty();
+        let (waits, sticky) = (!self.parked.is_empty(), self.sticky());
         let of_member = move |(id, member): (&WorkerId, &Member)| {
             let load = loads.get(id);
-            let turn = load.and_then(|load| match self.sticky() {
-                true => load.forsaken_at(),
-                false => load.tardy_at(),
-            });
             let starved = load.and_then(|load| load.starved.until);
-            [member.pause.until, starved, turn.filter(|_| waits)]
+            let waiting = load.filter(|_| waits);
+            let tardy = waiting.and_then(Load::tardy_at);
+            let forsaken = waiting.filter(|_| sticky).and_then(Load::forsaken_at);
+            [member.pause.until, starved, tardy, forsaken]
         };
         let members = self.members.iter().flat_map(of_member);
         members.chain([self.accept_again]).flatten()

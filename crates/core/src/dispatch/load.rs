@@ -27,6 +27,8 @@ pub(super) struct Load {
     pub(super) accepted: u64,
     /// How many of ours it has ended, if it tells.
     pub(super) closed: Option<u64>,
+    /// Whether it accepts at some endpoint by itself only.
+    pub(super) direct: bool,
     /// Probes among those that it may tell of.
     pub(super) probes: u64,
     /// After it had no descriptor for a connection.
@@ -48,6 +50,7 @@ impl Load {
             window: 1,
             accepted: 0,
             closed: None,
+            direct: false,
             probes: 0,
             starved: Pause::default(),
             probation: None,

@@ -162,7 +162,15 @@ impl Dispatcher {
     pub fn direct(&mut self, endpoint: EndpointId, worker: WorkerId) {
         if let Some(lane) = self.endpoints.get_mut(&endpoint) {
             lane.direct.insert(worker);
+            self.workers.entry(worker).or_insert_with(Load::new).direct = true;
         }
+    }
+
+    /// Whether a worker stops to accept when it is told: one of our own library's that has its sockets itself.
+    #[must_use]
+    pub fn obeys(&self, worker: WorkerId) -> bool {
+        let load = self.workers.get(&worker);
+        load.is_some_and(|load| load.closed.is_some() && !load.direct)
     }
 
     /// A worker is out of rotation everywhere. What is in flight to it may still be answered.

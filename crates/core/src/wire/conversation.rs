@@ -190,6 +190,7 @@ impl Conversation {
                     });
                 }
             }
+            "quiet" => events.push(Event::Quiet),
             "direct" => {
                 let key = fields.key.and_then(decode::string);
                 events.extend(key.map(|key| Event::Direct {
@@ -367,6 +368,13 @@ impl Conversation {
         }
         self.outbox
             .push(|out| framing.internal(out, |out| encode::reply(out, reply, ack, seq)));
+    }
+
+    pub(super) fn quiet(&mut self) {
+        let seq = self.take_seq();
+        let framing = self.framing;
+        self.outbox
+            .push(|out| framing.internal(out, |out| encode::quiet(out, seq)));
     }
 
     pub(super) fn disconnect(&mut self) {

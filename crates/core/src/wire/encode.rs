@@ -147,6 +147,11 @@ pub(super) fn newconn(out: &mut Vec<u8>, key: &str, seq: u64) {
     close_with_seq(out, seq);
 }
 
+pub(super) fn quiet(out: &mut Vec<u8>, seq: u64) {
+    out.extend_from_slice(br#"{"cmd":"NODE_CLUSTER","act":"quiet""#);
+    close_with_seq(out, seq);
+}
+
 pub(super) fn disconnect(out: &mut Vec<u8>, seq: u64) {
     out.extend_from_slice(br#"{"cmd":"NODE_CLUSTER","act":"disconnect""#);
     close_with_seq(out, seq);

@@ -4,6 +4,8 @@ use crate::id::Token;
 use serde_json::value::RawValue;
 
 /// How messages are written on the channel (`NODE_CHANNEL_SERIALIZATION_MODE`). The primary chooses.
+///
+/// Node has these two, and its workers understand no other: closed on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Serialization {
     /// One JSON value and a newline. What Node uses unless told otherwise.
@@ -157,6 +159,8 @@ pub enum Event {
         /// Since its start. Not to be trusted: it may be more than it ever had.
         total: u64,
     },
+    /// The answer to [`Session::quiet`](super::Session::quiet): it accepts nothing any more, and has what it has.
+    Quiet,
     /// It is a worker of our own library, and accepts by itself from the socket of the server under this key: it takes no
     /// connection that is handed over there.
     Direct {

@@ -187,6 +187,12 @@ impl Session {
         self.conversation.reply(query_seq, &reply);
     }
 
+    /// Asks a worker of our own library to accept nothing from its sockets any more, and to say so: [`Event::Quiet`]. Not
+    /// of Node's protocol; other workers do not answer.
+    pub fn quiet(&mut self) {
+        self.conversation.quiet();
+    }
+
     /// Asks the worker to close its servers and leave.
     pub fn disconnect(&mut self) {
         self.conversation.disconnect();

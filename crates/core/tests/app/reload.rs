@@ -298,12 +298,8 @@ fn an_old_worker_that_dies_meanwhile_makes_way() {
 #[test]
 fn stop_first_keeps_its_bound_and_needs_no_surge() {
     let mut sim = started(4);
-    sim.reload(Some(Rollout {
-        surge: 0,
-        max_unavailable: 2,
-        canary: Duration::ZERO,
-        ..Rollout::default()
-    }));
+    let rollout = Rollout::default().surge(0).max_unavailable(2);
+    sim.reload(Some(rollout.canary(Duration::ZERO)));
     assert_eq!(sim.said(1).last(), Some(&"disconnect"));
     assert_eq!(sim.said(2).last(), Some(&"disconnect"));
     assert_eq!(sim.said(3), ["hand-over"]);
@@ -319,11 +315,7 @@ fn stop_first_keeps_its_bound_and_needs_no_surge() {
 #[test]
 fn a_full_surge_swaps_slot_by_slot_as_they_become_ready() {
     let mut sim = started(3);
-    sim.reload(Some(Rollout {
-        surge: 3,
-        canary: Duration::ZERO,
-        ..Rollout::default()
-    }));
+    sim.reload(Some(Rollout::default().surge(3).canary(Duration::ZERO)));
     assert_eq!(sim.ids().len(), 6);
     sim.boot(WorkerId(5));
     assert_eq!(sim.said(2).last(), Some(&"disconnect"));

@@ -258,12 +258,11 @@ impl History {
         let slots = self.sim.app.status(self.sim.now).workers.len().max(1) as u64;
         let surge = self.random.few(slots.min(3) + 1);
         let gaps = if self.calm { 0 } else { self.random.few(2) };
-        let rollout = Rollout {
-            surge: if self.calm { surge.max(1) } else { surge },
-            max_unavailable: gaps,
-            canary: Duration::from_millis(self.random.below(3) * 700),
-            ready_limit: Duration::from_secs(5),
-        };
+        let rollout = Rollout::default()
+            .surge(if self.calm { surge.max(1) } else { surge })
+            .max_unavailable(gaps)
+            .canary(Duration::from_millis(self.random.below(3) * 700))
+            .ready_limit(Duration::from_secs(5));
         self.surge = self.surge.max(rollout.surge as usize);
         self.not_before.clear();
         match self.sim.reload(Some(rollout)) {

@@ -31,11 +31,8 @@ fn reason_of(sim: &Sim, worker: u32) -> (ExitReason, bool) {
 }
 
 fn policy(when: When, stop_codes: &[i32]) -> RestartPolicy {
-    RestartPolicy {
-        when,
-        stop_codes: stop_codes.to_vec(),
-        ..RestartPolicy::default()
-    }
+    let policy = RestartPolicy::default().when(when);
+    stop_codes.iter().copied().fold(policy, RestartPolicy::stop_code)
 }
 
 #[test]

@@ -8,7 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What [`Cluster::reload`](crate::Cluster::reload) is to do.
+///
+/// ```
+/// use everup::{Reload, Rollout};
+///
+/// let reload = Reload::new().rollout(Rollout::restart());
+/// assert!(reload.env.is_none());
+/// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Reload {
     /// What it is for.
     pub cause: Cause,
@@ -25,6 +33,44 @@ impl Default for Reload {
             rollout: None,
             env: None,
         }
+    }
+}
+
+impl Reload {
+    /// A reload that an operator asks for, as the spec says.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn cause(mut self, cause: Cause) -> Self {
+        self.cause = cause;
+        self
+    }
+
+    /// How it goes, instead of [`Spec::rollout`](crate::Spec::rollout).
+    #[must_use]
+    pub fn rollout(mut self, rollout: Rollout) -> Self {
+        self.rollout = Some(rollout);
+        self
+    }
+
+    /// These variables instead of those of [`Spec::env`](crate::Spec::env), for the new generation and those after it.
+    #[must_use]
+    pub fn replace_env<K, V>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let variables = variables.into_iter();
+        self.env = Some(
+            variables
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        );
+        self
     }
 }
 

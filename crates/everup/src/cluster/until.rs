@@ -1,12 +1,13 @@
 //! Ways to the end of a cluster: with a deadline, or by the signals of an operator.
 
-use super::{Cluster, Command, Commander, Reload};
-use crate::event::Outcome;
+use super::{Cluster, Command, Commander, Events, Reload, StartError};
+use crate::builder::Builder;
+use crate::event::{Event, Outcome};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 use std::io;
 use std::sync::mpsc::sync_channel;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Signals so close together are one request: `timeout` and process managers signal both the process and its
@@ -29,14 +30,13 @@ impl Cluster {
     }
 
     /// Waits until the cluster has ended, and does meanwhile what the signals to this process say: the first SIGINT or
-    /// SIGTERM stops gracefully, the next one (or SIGQUIT at any time) kills, SIGHUP reloads. So the `main` of a primary
-    /// has three lines.
+    /// SIGTERM stops gracefully, the next one (or SIGQUIT at any time) kills, SIGHUP reloads.
     ///
     /// Others may have the cluster meanwhile (in an `Arc`): to send messages, say, in answer to events.
     ///
     /// Handlers for these four signals are installed now. They stay: after this has returned, none of the four ends the
     /// process. A signal that comes before has the system's default action, which is the end of this process and of its
-    /// workers with it. Two clusters of one process both obey.
+    /// workers with it: [`Builder::run`] leaves no such gap. Two clusters of one process both obey.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,27 +53,156 @@ impl Cluster {
     /// # Panics
     /// As [`join`](Self::join).
     pub fn run_until_signal(&self) -> io::Result<Outcome> {
-        let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
-        let closing = signals.handle();
-        let commander = self.commander.clone();
-        let waiting = thread::Builder::new()
-            .name("everup-signals".into())
-            .spawn(move || {
-                let mut asked: Option<Instant> = None;
-                for signal in signals.forever() {
-                    let reaction = Reaction::to(signal, asked.map(|first| first.elapsed()));
-                    reaction.perform(&commander);
-                    if matches!(reaction, Reaction::Stop | Reaction::Kill) {
-                        asked.get_or_insert_with(Instant::now);
-                    }
-                }
-            })?;
+        let obeying = Obeying::start(handlers()?, self.commander.clone())?;
         let outcome = self.ended();
-        closing.close();
-        if let Err(panic) = waiting.join() {
+        obeying.end();
+        Ok(outcome)
+    }
+}
+
+/// Why a cluster was not run to its end. No worker is left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The handlers of the signals, or the thread that waits for them.
+    #[error("wait for signals")]
+    Signals(#[source] io::Error),
+    /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl Builder {
+    /// Starts the cluster and waits for its end, obeying signals as [`Cluster::run_until_signal`] does: SIGHUP reloads,
+    /// SIGINT and SIGTERM stop. So the `main` of a primary is one line. Nobody is told of events.
+    ///
+    /// The handlers are installed before anything is started: a signal that comes while the first workers are
+    /// starting is obeyed, too. They stay, also when this fails: see there.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let outcome = everup::Cluster::builder().node("app.js").run()?;
+    /// println!("{outcome:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RunError`]; no worker is left then.
+    ///
+    /// # Panics
+    /// As [`Cluster::join`].
+    pub fn run(self) -> Result<Outcome, RunError> {
+        let (cluster, events, obeying) = self.obedient()?;
+        drop(events);
+        let outcome = cluster.ended();
+        obeying.end();
+        Ok(outcome)
+    }
+
+    /// The same, and `told` is called with each event, in this thread, until the last one. Events wait while it works
+    /// (at most so many: see [`Event::Skipped`]); the cluster does not. It may command the cluster. If it never comes back,
+    /// neither does this, though the cluster ends.
+    ///
+    /// ```no_run
+    /// use everup::{Cluster, Event};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// Cluster::builder().node("app.js").run_with(|cluster, event| match event {
+    ///     Event::Ready { worker, .. } => {
+    ///         // It may have ended meanwhile.
+    ///         cluster.send(worker, "hello").ok();
+    ///     }
+    ///     Event::Exit { worker, status, .. } => println!("{worker}: {status}"),
+    ///     _ => {}
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    ///
+    /// # Panics
+    /// As [`Cluster::join`]. When `told` panics, the workers are killed.
+    pub fn run_with(self, mut told: impl FnMut(&Cluster, Event)) -> Result<Outcome, RunError> {
+        let (cluster, mut events, obeying) = self.obedient()?;
+        while let Some(event) = events.recv_blocking() {
+            told(&cluster, event);
+        }
+        let outcome = cluster.ended();
+        obeying.end();
+        Ok(outcome)
+    }
+
+    /// A cluster that obeys signals from its first moment on.
+    fn obedient(self) -> Result<(Cluster, Events, Obeying), RunError> {
+        let spec = self.into_spec()?;
+        // What comes from here on is kept until somebody reads it.
+        let signals = handlers().map_err(RunError::Signals)?;
+        let (cluster, events) = Cluster::start(spec)?;
+        match Obeying::start(signals, cluster.commander.clone()) {
+            Ok(obeying) => Ok((cluster, events, obeying)),
+            Err(error) => {
+                cluster.stop_now();
+                // Only that it has ended matters.
+                let _outcome = cluster.join();
+                Err(RunError::Signals(error))
+            }
+        }
+    }
+}
+
+fn handlers() -> io::Result<Signals> {
+    Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])
+}
+
+/// The thread that obeys signals, until this is dropped.
+#[derive(Debug)]
+struct Obeying {
+    closing: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Obeying {
+    fn start(signals: Signals, commander: Commander) -> io::Result<Self> {
+        let closing = signals.handle();
+        let thread = thread::Builder::new()
+            .name("everup-signals".into())
+            .spawn(move || obey(signals, &commander))?;
+        Ok(Self {
+            closing,
+            thread: Some(thread),
+        })
+    }
+
+    fn end(mut self) {
+        if let Some(Err(panic)) = self.close() {
             std::panic::resume_unwind(panic);
         }
-        Ok(outcome)
+    }
+
+    fn close(&mut self) -> Option<thread::Result<()>> {
+        self.closing.close();
+        self.thread.take().map(JoinHandle::join)
+    }
+}
+
+impl Drop for Obeying {
+    fn drop(&mut self) {
+        // Unless `end` was called, somebody panics already.
+        self.close();
+    }
+}
+
+fn obey(mut signals: Signals, commander: &Commander) {
+    let mut asked: Option<Instant> = None;
+    for signal in signals.forever() {
+        let reaction = Reaction::to(signal, asked.map(|first| first.elapsed()));
+        reaction.perform(commander);
+        if matches!(reaction, Reaction::Stop | Reaction::Kill) {
+            asked.get_or_insert_with(Instant::now);
+        }
     }
 }
 

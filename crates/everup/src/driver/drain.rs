@@ -14,7 +14,7 @@ use everup_core::drain::{Gone, Rules};
 use everup_core::id::{EndpointId, WorkerId};
 use everup_core::reload::Drained;
 use everup_core::time::Time;
-use everup_core::wire::SharedKind;
+use everup_core::wire::{Session, SharedKind};
 use rustix::net::getpeername;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A worker whose connections are watched.
 #[derive(Debug)]
 pub(super) struct Holding {
+    /// Whether it accepts nothing any more by itself.
+    quiet: bool,
     /// `None` until its last hand-overs are answered.
     holder: Option<Holder>,
     /// What it is to be told as soon as the copies are taken.
@@ -41,7 +43,8 @@ pub(super) struct Holding {
 impl Driver {
     /// Watches what becomes of the connections of a worker that leaves.
     pub(super) fn hold(&mut self, worker: WorkerId) {
-        if !matches!(self.spec.channel, Dialect::Node(_)) || !self.spec.policy.hands_over() {
+        let quiet = self.spec.policy.hands_over();
+        if !matches!(self.spec.channel, Dialect::Node(_)) || !(quiet || self.app.obeys(worker)) {
             let why = "the workers accept connections themselves";
             return self.drained(worker, unknown(why.into()));
         }
@@ -49,7 +52,11 @@ impl Driver {
             let why = "there is no TCP endpoint, and others do not tell";
             return self.drained(worker, unknown(why.into()));
         }
+        if !quiet {
+            self.with_session(worker, Session::quiet);
+        }
         let holding = Holding {
+            quiet,
             holder: None,
             waiting: Vec::new(),
             taken: false,
@@ -75,8 +82,12 @@ impl Driver {
             }
             return self.later(Later::Hold(worker));
         }
-        if unanswered && !late {
+        let quiet = holding.quiet;
+        if (unanswered || !quiet) && !late {
             return self.later(Later::Hold(worker));
+        }
+        if !quiet {
+            return self.not_held(worker, "it did not stop to accept in time".into());
         }
         match self.start_holder(worker) {
             Ok(holder) => {
@@ -114,7 +125,8 @@ impl Driver {
     fn tcp_endpoints(&self) -> Vec<(EndpointId, SocketAddr)> {
         let address = |listener: &super::Listener| {
             let name = listener.socket.sockname.as_ref()?;
-            let tcp = listener.socket.kind == SharedKind::Tcp && listener.ours;
+            let tcp =
+                listener.socket.kind == SharedKind::Tcp && (listener.ours || !self.spec.policy.hands_over());
             let ip = name.address.parse().ok().filter(|_| tcp)?;
             Some(SocketAddr::new(ip, name.port))
         };
@@ -122,6 +134,14 @@ impl Driver {
         listeners
             .filter_map(|(&id, listener)| Some((id, address(listener)?)))
             .collect()
+    }
+
+    /// A worker accepts nothing any more.
+    pub(super) fn quiet(&mut self, worker: WorkerId) {
+        if let Some(holding) = self.holdings.get_mut(&worker) {
+            holding.quiet = true;
+            self.take_copies(worker);
+        }
     }
 
     /// Whether an action has to wait for the copies; it is kept then.

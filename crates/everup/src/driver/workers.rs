@@ -356,6 +356,7 @@ impl Driver {
                         .and_then(|io| io.channel.as_mut()?.claim()),
                 );
             }
+            Event::Quiet => self.quiet(worker),
             Event::Opaque(payload) => self.reporter.opaque(worker, payload),
             Event::Delivered(token) if self.descriptors.handles.remove(&token).is_some() => {}
             Event::Undelivered(token) if self.descriptors.handles.remove(&token).is_some() => {

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// A resource of `setrlimit(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 #[expect(
     missing_docs,
     reason = "the names are those of `man 2 setrlimit`, which explains them"
@@ -28,6 +29,8 @@ pub enum Resource {
 }
 
 /// What may be used of it; `None` is without limit. The soft limit is not above the hard one.
+///
+/// These two are what the kernel has: closed on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rlimit {
     /// What counts.
@@ -38,7 +41,7 @@ pub struct Rlimit {
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: &[Self] = &[
         Self::Cpu,
         Self::Fsize,
         Self::Data,
@@ -88,7 +91,10 @@ impl Resource {
             .strip_prefix("rlimit_")
             .or_else(|| name.strip_prefix("limit"));
         let short = short.unwrap_or(&name);
-        Self::ALL.into_iter().find(|resource| resource.name() == short)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|resource| resource.name() == short)
     }
 }
 
@@ -111,7 +117,7 @@ mod tests {
 
     #[test]
     fn names_are_found_again() {
-        for resource in Resource::ALL {
+        for &resource in Resource::ALL {
             assert_eq!(Resource::named(resource.name()), Some(resource));
         }
         assert_eq!(Resource::named("RLIMIT_NOFILE"), Some(Resource::Nofile));

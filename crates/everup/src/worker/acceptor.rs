@@ -108,22 +108,23 @@ impl Acceptor {
         let Some(socket) = &self.socket else {
             return Ok(None);
         };
-        loop {
-            match acceptfrom_with(&socket.descriptor, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok((connection, peer)) => {
-                    self.link.opened();
-                    return Ok(Some(Accepted {
-                        connection,
-                        peer,
-                        handed_over: false,
-                    }));
+        let accepted = self.link.accept(|| {
+            loop {
+                match acceptfrom_with(&socket.descriptor, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                    Ok(accepted) => return Ok(Some(accepted)),
+                    // A client that is gone already is nobody's error.
+                    Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
+                    Err(Errno::AGAIN) => return Ok(None),
+                    Err(errno) => return Err(errno),
                 }
-                // A client that is gone already is nobody's error.
-                Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(errno) => return Err(io::Error::from(errno).into()),
             }
-        }
+        });
+        let accepted = accepted.map_err(io::Error::from)?;
+        Ok(accepted.map(|(connection, peer)| Accepted {
+            connection,
+            peer,
+            handed_over: false,
+        }))
     }
 
     /// The next connection. Cancelling it loses none.
@@ -193,8 +194,12 @@ impl Acceptor {
             if let Some(accepted) = self.direct()? {
                 return Ok(accepted);
             }
-            let mut watched = vec![PollFd::new(&socket.descriptor, PollFlags::IN)];
+            let mut watched = Vec::new();
             let drain = self.link.drain.descriptor();
+            // A quiet worker only waits for the drain, which is about to begin.
+            if drain.is_none() || !self.link.is_quiet() {
+                watched.push(PollFd::new(&socket.descriptor, PollFlags::IN));
+            }
             watched.extend(drain.map(|drain| PollFd::from_borrowed_fd(drain, PollFlags::IN)));
             match poll(&mut watched, None) {
                 Ok(_) | Err(Errno::INTR) => {}

@@ -1,5 +1,6 @@
 //! A connection that is counted while it is open.
 
+#[cfg(feature = "tokio")]
 use super::idle::Idle;
 use super::link::Link;
 use std::io::{self, IoSlice, Read, Write};
@@ -10,13 +11,14 @@ use std::sync::Arc;
 /// A connection: `S` is the stream itself, of tokio (from `accept`) or of std (from `accept_blocking`), and this gives
 /// all that it has. The primary hears when this is dropped, so that `least-connections` counts what is really open.
 ///
-/// When the worker drains, `poll_shutdown` on an idle connection of HTTP/1 does nothing: it is closed when this is
-/// dropped, and a request that is on its way goes to another worker. That needs reads and writes through this, not
-/// through what it dereferences to.
+/// When the worker drains, `poll_shutdown` on a connection of HTTP/1 does nothing, unless the end was announced by
+/// `connection: close`: it is closed when this is dropped, and a request that is on its way goes to another worker. That
+/// needs reads and writes through this, not through what it dereferences to.
 #[derive(Debug)]
 pub struct Connection<S> {
     io: S,
     open: Open,
+    #[cfg(feature = "tokio")]
     idle: Idle,
 }
 
@@ -44,8 +46,17 @@ impl Open {
 
 impl<S> Connection<S> {
     pub(super) fn new(io: S, open: Open) -> Self {
-        let idle = Idle::default();
-        Self { io, open, idle }
+        Self {
+            io,
+            open,
+            #[cfg(feature = "tokio")]
+            idle: Idle::default(),
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    fn draining(&self) -> bool {
+        self.open.link.drain.reason().is_some()
     }
 
     /// The stream, and what counts it: for libraries that want the bare thing. Keep the latter as long as the former is
@@ -112,9 +123,8 @@ mod asynchronous {
         ) -> Poll<io::Result<()>> {
             let before = buffer.filled().len();
             let read = Pin::new(&mut self.io).poll_read(context, buffer);
-            match read {
-                Poll::Ready(_) => self.idle.read(&buffer.filled()[before..]),
-                Poll::Pending => self.idle.waits(),
+            if read.is_ready() {
+                self.idle.read(&buffer.filled()[before..]);
             }
             read
         }
@@ -126,7 +136,8 @@ mod asynchronous {
             context: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            self.idle.wrote();
+            let draining = self.draining();
+            self.idle.write(bytes, draining);
             Pin::new(&mut self.io).poll_write(context, bytes)
         }
 
@@ -135,7 +146,7 @@ mod asynchronous {
         }
 
         fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            if self.idle.is_idle() && self.open.link.drain.reason().is_some() {
+            if self.draining() && self.idle.may_end_unsaid() {
                 return Poll::Ready(Ok(()));
             }
             Pin::new(&mut self.io).poll_shutdown(context)
@@ -146,7 +157,9 @@ mod asynchronous {
             context: &mut Context<'_>,
             bytes: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
-            self.idle.wrote();
+            let draining = self.draining();
+            let first = bytes.first().map_or(&[][..], |slice| slice);
+            self.idle.write(first, draining);
             Pin::new(&mut self.io).poll_write_vectored(context, bytes)
         }
 

@@ -19,8 +19,9 @@ pub enum DrainReason {
     Worker,
     /// A signal: SIGTERM, or SIGINT where there is no primary.
     Signal,
-    /// The primary is gone: nobody sends connections any more. Node's workers end at once; here what was begun is
-    /// finished.
+    /// The primary is gone, or has closed the channel (also because it spoke something else than the protocol): nobody
+    /// sends connections any more. Node's workers end at once; here what was begun is finished. An everup primary that
+    /// dies takes its workers with it, so under one this means a channel that was cut.
     PrimaryGone,
 }
 

@@ -7,18 +7,18 @@
 //! | `LISTEN_FDS`, `LISTEN_PID` | `everup run` without a channel, systemd |
 
 use super::error::EnvError;
+use crate::process::FEEDBACK;
 use crate::sys::inherited::{Claim, forget_variables};
 use everup_core::id::WorkerId;
 use everup_core::wire::Serialization;
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 const CHANNEL: &str = "NODE_CHANNEL_FD";
 const MODE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 const ID: &str = "NODE_UNIQUE_ID";
-/// Set by an everup primary: it understands more than Node's.
-const OURS: &str = "EVERUP_CHANNEL";
 /// The first descriptor that `LISTEN_FDS` counts.
 const FIRST: RawFd = 3;
 
@@ -27,7 +27,7 @@ pub(super) const VARIABLES: [&str; 7] = [
     CHANNEL,
     MODE,
     ID,
-    OURS,
+    FEEDBACK,
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
@@ -55,8 +55,36 @@ pub(super) enum Start {
     Inherited(Vec<Inherited>),
 }
 
+/// As what this process took its place. The environment cannot tell any more: its variables may be gone.
+static TAKEN: OnceLock<Role> = OnceLock::new();
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Worker,
+    Child,
+}
+
+impl Role {
+    /// Fails the second time: a worker must never be told that it is none.
+    fn once<T>(self, take: impl FnOnce() -> Result<Option<T>, EnvError>) -> Result<Option<T>, EnvError> {
+        if TAKEN.get() == Some(&self) {
+            return Err(EnvError::Taken);
+        }
+        let taken = take()?;
+        if taken.is_some() {
+            // Only the holder of the claim gets here.
+            TAKEN.get_or_init(|| self);
+        }
+        Ok(taken)
+    }
+}
+
 /// `None`: not as a worker.
 pub(super) fn worker() -> Result<Option<Start>, EnvError> {
+    Role::Worker.once(find_worker)
+}
+
+fn find_worker() -> Result<Option<Start>, EnvError> {
     let id: Option<u32> = number(ID, "a worker's number")?;
     if let (Some(fd), Some(id)) = (number(CHANNEL, "a descriptor's number")?, id) {
         let channel = channel(fd)?;
@@ -76,6 +104,10 @@ pub(super) fn worker() -> Result<Option<Start>, EnvError> {
 
 /// `None`: not by `child_process.fork`.
 pub(super) fn parent() -> Result<Option<Channel>, EnvError> {
+    Role::Child.once(find_parent)
+}
+
+fn find_parent() -> Result<Option<Channel>, EnvError> {
     if std::env::var_os(ID).is_some() {
         return Ok(None);
     }
@@ -107,7 +139,7 @@ fn channel(fd: RawFd) -> Result<Channel, EnvError> {
             return Err(error);
         }
     };
-    let everup = std::env::var_os(OURS).is_some_and(|value| value == "1");
+    let everup = std::env::var_os(FEEDBACK).is_some_and(|value| value == "1");
     forget_variables(&VARIABLES);
     Ok(Channel {
         socket,

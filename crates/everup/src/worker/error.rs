@@ -99,7 +99,7 @@ pub enum ListenError {
     /// This worker is about to leave, and gets no new sockets.
     #[error("this worker is draining")]
     Draining,
-    /// This process is out of descriptors (`ulimit -n`).
+    /// This process, or the primary, which binds for it, is out of descriptors (`ulimit -n`).
     #[error("out of file descriptors")]
     DescriptorLimit,
     /// What the primary sent for it is not a socket of that kind.

@@ -57,6 +57,8 @@ struct State {
     rejected: Vec<Message>,
     said: Vec<Said>,
     gone: bool,
+    /// Nothing is accepted from sockets any more.
+    quiet: bool,
     /// The socket takes no more for now.
     full: bool,
     let_go: bool,
@@ -123,6 +125,7 @@ impl Link {
                 rejected: Vec::new(),
                 said: Vec::new(),
                 gone,
+                quiet: false,
                 full: false,
                 let_go: false,
                 open: 0,
@@ -198,6 +201,11 @@ impl Link {
         match said {
             Said::Answer { server, answer } => state.grant(server, answer),
             Said::Connection { server, offer } => state.arrive(server, offer),
+            Said::Quiet => {
+                // Whoever accepts does so under the lock that we have: nothing is accepted after this.
+                state.quiet = true;
+                state.child.quiet();
+            }
             Said::Disconnect => {
                 state.close_servers();
                 self.drain.begin(DrainReason::Primary);
@@ -334,9 +342,19 @@ impl Link {
         Taken::Connection(connection)
     }
 
-    /// A connection was accepted from a socket.
-    pub(super) fn opened(&self) {
-        self.lock().open += 1;
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lock().quiet
+    }
+
+    /// Accepts from a socket of our own, which must not wait: `Ok(None)` if there is nothing, or we accept no more.
+    pub(super) fn accept<T, E>(&self, accept: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+        let mut state = self.lock();
+        if state.quiet {
+            return Ok(None);
+        }
+        let accepted = accept()?;
+        state.open += u64::from(accepted.is_some());
+        Ok(accepted)
     }
 
     /// A connection has ended.
@@ -370,15 +388,22 @@ impl Link {
         self.settle(|state| state.open == 0).await;
     }
 
-    /// Tells the primary that we leave on purpose, waits until it knows, and closes the channel.
-    pub(super) async fn say_goodbye(&self) {
-        {
-            let mut state = self.lock();
+    /// Begins to leave, and tells the primary first that it is on purpose: the app may end as soon as it hears of it.
+    pub(super) fn leave_on_purpose(&self) {
+        let mut state = self.lock();
+        if !state.gone {
             if !state.child.leave() {
                 state.let_go = true;
             }
+            state.close_servers();
             self.flush(&mut state);
         }
+        drop(state);
+        self.drain.begin(DrainReason::Worker);
+    }
+
+    /// Waits until the primary knows that we leave on purpose, and closes the channel.
+    pub(super) async fn say_goodbye(&self) {
         self.settle(|state| state.let_go || state.gone).await;
         self.shut();
     }
@@ -399,6 +424,9 @@ impl Link {
         }
         state.gone = true;
         state.inbox.end();
+        drop(state);
+        // The reader says nothing of an end that we have made; who waits for it hears of it here.
+        self.drain.begin(DrainReason::Worker);
     }
 
     async fn settle(&self, done: impl Fn(&State) -> bool) {

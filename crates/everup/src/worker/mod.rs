@@ -14,6 +14,7 @@ mod connection;
 mod drain;
 mod env;
 mod error;
+#[cfg(feature = "tokio")]
 mod idle;
 mod link;
 mod listener;
@@ -285,19 +286,19 @@ impl Worker {
         self.shared.link.drain.reason()
     }
 
-    /// Leaves on purpose, as Node's `cluster.worker.disconnect()`: listeners close, [`on_drain`](Self::on_drain) is
-    /// done, and when the last connection that came from a [`Listener`] has ended the primary is told, and the channel
-    /// closed. This is done then; end the program. It is not replaced under Node's primary unless the app there does
-    /// so.
+    /// Leaves on purpose, as Node's `cluster.worker.disconnect()`: the primary is told, listeners close,
+    /// [`on_drain`](Self::on_drain) is done, and when the last connection that came from a [`Listener`] has ended the
+    /// channel is closed. This is done then; end the program. Node's worker tells the primary only at the end; here it
+    /// knows at once, so a `main` that returns as soon as [`on_drain`](Self::on_drain) is done has not died.
     pub async fn disconnect(&self) {
-        self.shared.link.leave(DrainReason::Worker);
+        self.shared.link.leave_on_purpose();
         self.shared.link.idle().await;
         self.goodbye().await;
     }
 
     /// The same without waiting for connections, as Node's `cluster.worker.kill()`, which ends the program, too.
     pub async fn disconnect_now(&self) {
-        self.shared.link.leave(DrainReason::Worker);
+        self.shared.link.leave_on_purpose();
         self.goodbye().await;
     }
 

@@ -96,12 +96,15 @@ pub(super) async fn datagram(
                     let server = asking.keep();
                     let port = address_of(&socket).map(|address| address.port());
                     link.listening(server, port);
-                    link.take_no_more(server);
                     Ok(socket)
                 }
-                Ok(_) => Err(ListenError::WrongSocket {
+                Ok((_, Granted::HandOver { .. })) => Err(ListenError::WrongSocket {
                     address: place::describe(&ask),
                 }),
+                Ok((_, Granted::Failed { errno })) => {
+                    Err(ListenError::of(&ask, std::io::Error::from_raw_os_error(errno)))
+                }
+                Ok((_, Granted::Missing)) => Err(ListenError::DescriptorLimit),
                 Err(error) => Err(error),
             },
             Origin::Inherited(sockets) => match find(sockets, &ask)? {
@@ -134,6 +137,7 @@ async fn from_primary(link: &Arc<Link>, ask: Ask) -> Result<Opened, ListenError>
         }
         Granted::Shared { socket, arrived } => {
             let address = address_of(&socket);
+            bound_there(&ask, address)?;
             nonblocking(&socket, &ask)?;
             // Node's own primary has bound it only.
             rustix::net::listen(&socket, BACKLOG).map_err(|errno| ListenError::of(&ask, errno.into()))?;
@@ -144,6 +148,18 @@ async fn from_primary(link: &Arc<Link>, ask: Ask) -> Result<Opened, ListenError>
         }
         Granted::Failed { errno } => Err(ListenError::of(&ask, std::io::Error::from_raw_os_error(errno))),
         Granted::Missing => Err(ListenError::DescriptorLimit),
+    }
+}
+
+/// libuv keeps the error of `bind` for later, so Node's own primary sends a socket that is not bound: `listen` would
+/// give it any port. Node's workers look, too.
+fn bound_there(ask: &Ask, address: Option<SocketAddr>) -> Result<(), ListenError> {
+    let wanted = ask.port.filter(|port| *port > 0);
+    match (wanted, address) {
+        (Some(wanted), Some(address)) if wanted != address.port() => {
+            Err(ListenError::of(ask, Errno::ADDRINUSE.into()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -190,6 +190,27 @@ fn what_nobody_took_goes_back_when_the_listener_is_dropped_or_the_worker_drains(
 }
 
 #[test]
+fn the_primary_is_told_before_the_app_hears_of_it() {
+    let (mut primary, link) = Primary::new();
+    let _acceptor = listen(&mut primary, &link);
+    link.leave_on_purpose();
+    assert_eq!(link.drain.reason(), Some(DrainReason::Worker));
+    while !primary.hear().iter().any(|event| matches!(event, Event::Leaving)) {}
+    block_on(link.say_goodbye());
+    assert!(!link.is_connected());
+}
+
+#[test]
+fn a_quiet_worker_accepts_nothing_more() {
+    let (mut primary, link) = Primary::new();
+    primary.channel.session.quiet();
+    primary.write();
+    while !primary.hear().iter().any(|event| matches!(event, Event::Quiet)) {}
+    let never = link.accept(|| -> Result<Option<()>, ()> { panic!("it accepts") });
+    assert!(never.unwrap().is_none());
+}
+
+#[test]
 fn what_was_handed_over_is_served_though_the_primary_is_gone() {
     let (mut primary, link) = Primary::new();
     let acceptor = listen(&mut primary, &link);
@@ -249,7 +270,8 @@ fn a_shared_socket_serves_and_takes_what_the_primary_rescued() {
 fn ended_connections_are_reported_as_a_growing_total() {
     let (mut primary, link) = Primary::new();
     for _ in 0..3 {
-        link.opened();
+        let accepted = link.accept(|| Ok::<_, ()>(Some(())));
+        assert!(accepted.unwrap().is_some());
         link.ended(true);
     }
     let mut last = 0;

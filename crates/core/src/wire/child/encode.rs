@@ -41,6 +41,11 @@ pub(super) fn direct(out: &mut Vec<u8>, key: &str, seq: u64) {
     close_with_seq(out, seq);
 }
 
+pub(super) fn quiet(out: &mut Vec<u8>, seq: u64) {
+    act(out, "quiet");
+    close_with_seq(out, seq);
+}
+
 pub(super) fn leaving(out: &mut Vec<u8>, seq: u64) {
     act(out, "exitedAfterDisconnect");
     close_with_seq(out, seq);

@@ -83,6 +83,7 @@ impl Child {
         } else {
             match fields.act.and_then(decode::string).as_deref() {
                 Some("newconn") => self.connection(fields, arrived == Some(true), said),
+                Some("quiet") => said.push(Said::Quiet),
                 Some("disconnect") => self.asked_to_leave(said),
                 _ => {}
             }

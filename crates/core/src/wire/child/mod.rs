@@ -117,6 +117,8 @@ pub enum Said {
         /// To be quoted in the answer.
         offer: Offer,
     },
+    /// Accept nothing from sockets any more, and say so ([`Child::quiet`]): what you have now is to be known.
+    Quiet,
     /// Close everything and go when your connections have ended. All servers are gone; what they were offered and
     /// have not answered is to be answered.
     Disconnect,
@@ -357,6 +359,11 @@ impl Child {
             let key = key.clone();
             self.internal(|out, seq| encode::direct(out, &key, seq));
         }
+    }
+
+    /// Says that nothing is accepted any more.
+    pub fn quiet(&mut self) {
+        self.internal(encode::quiet);
     }
 
     fn say_close(&mut self, key: &str) {
