@@ -80,6 +80,7 @@ class Server:
             "primary_us": primary / answers * 1e6,
             "work_us": work / answers * 1e6,
             "client_cpus": load["cpu"] / load["elapsed"],
+            "busiest": max(load["workers"].values(), default=0) / answers * 100,
             "failed": load["failed"],
             "others": others,
         }
@@ -186,7 +187,7 @@ class Crate:
 
     def table(self, kind):
         head = ["", f"{KINDS[kind][0]}/s", "× by hand", "× one process", "p99 ms", "p99 × by hand", "p99 × one process"]
-        head += ["servers µs", "× by hand", "primary µs", "failed"]
+        head += ["servers µs", "× by hand", "primary µs", "busiest process", "failed"]
         lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for name, (title, command) in CANDIDATES.items():
             cells = [
@@ -200,6 +201,7 @@ class Crate:
                 f"{self.median(name, kind, 'work_us'):.2f}",
                 self.spread(name, "by-hand", kind, "work_us"),
                 f"{self.median(name, kind, 'primary_us'):.1f}" if command[0] == "everup" else "–",
+                f"{self.median(name, kind, 'busiest'):.0f} %",
                 str(sum(self.values(name, kind, "failed"))),
             ]
             lines.append(f"| {' | '.join(cells)} |")
