@@ -82,3 +82,59 @@ unsafe fn read_control(header: &libc::msghdr, received: &mut Received) {
         }
     }
 }
+
+/// The reading of what a kernel would have written, without one: also what Miri can run
+/// (`cargo +nightly miri test -p everup --lib sys::datagram`).
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `recvmsg` would leave it: one control message of this kind, with a length that the kernel says.
+    fn heard(kind: libc::c_int, data: &[u8], said: usize) -> Received {
+        let mut control = Control([0; CONTROL]);
+        let header = libc::cmsghdr {
+            cmsg_len: said,
+            cmsg_level: libc::SOL_SOCKET,
+            cmsg_type: kind,
+        };
+        // SAFETY: a header is plain data, the room is larger than one, and aligned for it.
+        unsafe { control.0.as_mut_ptr().cast::<libc::cmsghdr>().write(header) };
+        control.0[16..16 + data.len()].copy_from_slice(data);
+        // SAFETY: plain numbers and null pointers are a valid msghdr.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = 16 + data.len();
+        let mut received = Received {
+            length: 0,
+            sender: None,
+            descriptors: Vec::new(),
+        };
+        // SAFETY: as the kernel fills it; no descriptor is in it.
+        unsafe { read_control(&header, &mut received) };
+        received
+    }
+
+    fn credentials(pid: i32) -> Vec<u8> {
+        [pid, 1000, 1000]
+            .iter()
+            .flat_map(|number| number.to_ne_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn a_sender_is_a_pid_that_can_be_seen() {
+        assert_eq!(heard(libc::SCM_CREDENTIALS, &credentials(7), 28).sender, Some(7));
+        assert_eq!(heard(libc::SCM_CREDENTIALS, &credentials(0), 28).sender, None);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_not_read() {
+        for said in [16, 20, 27] {
+            assert_eq!(heard(libc::SCM_CREDENTIALS, &credentials(7), said).sender, None);
+        }
+        let none = heard(libc::SCM_RIGHTS, &[], 16);
+        assert!(none.descriptors.is_empty());
+        // Less than a header: nothing follows.
+        assert_eq!(heard(libc::SCM_CREDENTIALS, &credentials(7), 3).sender, None);
+    }
+}

@@ -11,6 +11,10 @@
 //! - [`tcp`]: what the kernel knows of a connection.
 //! - [`users`]: the system's users and groups.
 //!
+//! Miri knows none of these system calls. What it can run, it does: the reading of control messages ([`datagram`]'s tests,
+//! part of `./test soak`). There is no lock-free code in this crate to be explored by loom: shared state is behind a
+//! mutex ([`crate::worker`]'s link, [`crate::roster`]), waiting is tokio's `Notify` and `watch`.
+//!
 //! Must not know: clusters, workers, policies.
 #![expect(
     unsafe_code,
