@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::http::get;
 use e2e::load::{Background, Plan};
 use e2e::run::wait_until;
-use e2e::{Event, Everup, LIMIT, Run, Seen, Worker, fixture, process};
+use e2e::{Event, Everup, LIMIT, Run, Seen, Worker, binary, fixture, process};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
@@ -415,5 +415,18 @@ fn a_worker_that_does_not_take_connections_fails_its_tcp_probe() -> Result<()> {
         );
         ensure!(run.stop()?.code() == Some(0));
     }
+    Ok(())
+}
+
+/// A server that has taken the socket for itself cannot be probed by a connection, and that is said.
+#[test]
+fn a_probe_that_reaches_nobody_says_why() -> Result<()> {
+    let run = Everup::run()?
+        .args(["--channel", "node", "--policy", "reuseport", "--health", "http=/"])
+        .args(["--health-interval", "100ms", "--env", "PORT=0"])
+        .arg(binary::example("actix-web")?)
+        .start()?;
+    message(&run, "error", "it accepts by itself")?;
+    run.stop()?;
     Ok(())
 }

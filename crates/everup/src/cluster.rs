@@ -84,6 +84,8 @@ pub struct WorkerInfo {
     pub state: State,
     /// Connections handed over and accepted by it since it started.
     pub accepted: u64,
+    /// Connections that it has open: of those handed over to it, if it tells (a worker of this crate does).
+    pub connections: Option<u64>,
     /// Whether its channel is open.
     pub connected: bool,
     /// Node's `exitedAfterDisconnect`.
@@ -98,6 +100,7 @@ impl From<WorkerStatus> for WorkerInfo {
             pid: worker.pid,
             state: worker.state,
             accepted: worker.accepted,
+            connections: worker.connections,
             connected: worker.connected,
             voluntary: worker.voluntary,
         }

@@ -361,6 +361,12 @@ impl App {
         self.dispatcher.has_takers(endpoint)
     }
 
+    /// Whether a worker takes nothing that is handed over, because it accepts by itself.
+    #[must_use]
+    pub fn is_direct(&self, worker: WorkerId) -> bool {
+        self.dispatcher.is_direct(worker)
+    }
+
     /// Whether a worker stops to accept from its own sockets when it is told ([`Session::quiet`](crate::wire::Session::quiet)).
     #[must_use]
     pub fn obeys(&self, worker: WorkerId) -> bool {

@@ -166,6 +166,12 @@ impl Dispatcher {
         }
     }
 
+    /// Whether a worker takes nothing that is handed over, because it accepts by itself.
+    #[must_use]
+    pub fn is_direct(&self, worker: WorkerId) -> bool {
+        self.workers.get(&worker).is_some_and(|load| load.direct)
+    }
+
     /// Whether a worker stops to accept when it is told: one of our own library's that has its sockets itself.
     #[must_use]
     pub fn obeys(&self, worker: WorkerId) -> bool {

@@ -129,6 +129,11 @@ impl Driver {
             .app
             .endpoint_of(worker)
             .ok_or_else(|| Probed::Failed("it does not listen".into()))?;
+        if self.app.is_direct(worker) {
+            let why =
+                "it accepts by itself, so no connection reaches this very worker: probe it by a command";
+            return Err(Probed::Failed(why.into()));
+        }
         let (client, server) = pair::loopback_pair().map_err(|error| Probed::Unknown(error.to_string()))?;
         let token = self.descriptors.token();
         self.descriptors.connections.insert(token, server);
