@@ -116,7 +116,7 @@ fn values_of_other_options() -> Result<()> {
         (
             ["--policy", "random"],
             2,
-            "error: invalid value 'random' for '--policy <POLICY>'\n  [possible values: least-connections, round-robin, shared]\n\nFor more information, try '--help'.",
+            "error: invalid value 'random' for '--policy <POLICY>'\n  [possible values: least-connections, round-robin, sticky, shared, reuseport]\n\nFor more information, try '--help'.",
         ),
         (
             ["--kill-timeout", "soon"],
