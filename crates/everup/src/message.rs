@@ -51,9 +51,9 @@ pub enum SendError {
     /// A value in V8's format, for a channel that speaks JSON; or a value that is in no such format.
     #[error("the channel has no such format")]
     WrongFormat,
-    /// The descriptor is neither a stream or UDP socket nor a pipe. Node would abort at a file, and take no handle any
-    /// more after others.
-    #[error("the descriptor is neither a stream or UDP socket nor a pipe")]
+    /// The descriptor is not what its kind says: a stream socket, a UDP socket, or (only as
+    /// [`HandleKind::NativeStream`]) a pipe. Node would abort at a file, and take no handle any more after others.
+    #[error("the descriptor is no socket of that kind")]
     NotASocket,
     /// The descriptor cannot be sent: what it is cannot be found out, or it cannot be made non-blocking.
     #[error("the descriptor cannot be sent")]
@@ -158,7 +158,16 @@ impl Handle {
             let status = rustix::fs::fstat(&descriptor);
             status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Fifo)
         };
-        if Found::of(&descriptor).is_none() && !pipe() {
+        let datagram = matches!(
+            kind,
+            HandleKind::Udp4 | HandleKind::Udp6 | HandleKind::NativeDatagram
+        );
+        let fits = match Found::of(&descriptor) {
+            Some(Found::Datagram) => datagram,
+            Some(Found::Listener { .. } | Found::Stream { .. }) => !datagram,
+            None => kind == HandleKind::NativeStream && pipe(),
+        };
+        if !fits {
             return Err(SendError::NotASocket);
         }
         // libuv does not: a blocking socket would freeze the worker.

@@ -27,15 +27,22 @@ impl Claim {
     /// Every number is to be taken once; the right to do so is not given out again.
     ///
     /// # Errors
-    /// It is not open, or is one of the first three.
-    pub(crate) fn take(&self, number: RawFd) -> io::Result<OwnedFd> {
+    /// It is not open, is one of the first three, or does not fit: then it is somebody else's, and left alone.
+    pub(crate) fn take(
+        &self,
+        number: RawFd,
+        fits: impl FnOnce(BorrowedFd<'_>) -> io::Result<bool>,
+    ) -> io::Result<OwnedFd> {
         if number < 3 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        // SAFETY: borrowed only to ask whether it is open; the kernel answers EBADF if not.
+        // SAFETY: borrowed only to ask whether it is open, and what it is; the kernel answers EBADF if not.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        if !fits(borrowed)? {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
-        // SAFETY: it is open, and the environment says that it is for us; only the one holder of the claim gets here,
+        // SAFETY: it is open, it is what the environment says is there for us; only the one holder of the claim gets here,
         // so nobody else in this process takes it by the same words.
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     }

@@ -33,7 +33,7 @@ struct Socket {
     bound: Option<BoundSocket>,
     /// The socket in the runtime that asked first.
     #[cfg(feature = "tokio")]
-    watched: std::sync::OnceLock<tokio::io::unix::AsyncFd<Arc<OwnedFd>>>,
+    watched: tokio::sync::OnceCell<tokio::io::unix::AsyncFd<Arc<OwnedFd>>>,
 }
 
 /// A connection, and whether it was handed over.
@@ -55,8 +55,11 @@ impl Acceptor {
             descriptor: Arc::new(descriptor),
             bound,
             #[cfg(feature = "tokio")]
-            watched: std::sync::OnceLock::new(),
+            watched: tokio::sync::OnceCell::new(),
         });
+        if socket.is_some() {
+            link.count_socket(true);
+        }
         Self {
             link: Arc::clone(link),
             queue,
@@ -71,6 +74,7 @@ impl Acceptor {
     /// The real socket for somebody else, if there is one. The server stays open until the worker leaves.
     pub(super) fn into_socket(mut self) -> Option<io::Result<OwnedFd>> {
         let socket = self.socket.take()?;
+        self.link.count_socket(false);
         if let Some((server, _)) = self.queue.take() {
             self.link.take_no_more(server);
         }
@@ -99,6 +103,8 @@ impl Acceptor {
                 handed_over: true,
             })),
             Taken::Nothing => Ok(None),
+            // It takes nothing that is handed over, but its socket lives.
+            Taken::Closed if self.socket.is_some() && self.link.drain.reason().is_none() => Ok(None),
             Taken::Closed => Err(AcceptError::Drained),
         }
     }
@@ -162,13 +168,8 @@ impl Acceptor {
         let Some(socket) = &self.socket else {
             return std::future::pending().await;
         };
-        let watched = match socket.watched.get() {
-            Some(watched) => watched,
-            None => {
-                let watched = readiness::readable(&socket.descriptor)?;
-                socket.watched.get_or_init(|| watched)
-            }
-        };
+        let register = || async { readiness::readable(&socket.descriptor) };
+        let watched = socket.watched.get_or_try_init(register).await?;
         loop {
             let mut ready = watched.readable().await?;
             match self.direct()? {
@@ -227,6 +228,9 @@ impl Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
+        if self.socket.is_some() {
+            self.link.count_socket(false);
+        }
         if let Some((server, _)) = &self.queue {
             self.link.close(*server);
         }

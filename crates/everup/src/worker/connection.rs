@@ -27,11 +27,13 @@ pub struct Connection<S> {
 pub struct Open {
     link: Arc<Link>,
     handed_over: bool,
+    /// Nothing was read yet.
+    fresh: bool,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.link.ended(self.handed_over);
+        self.link.ended(self.handed_over, self.fresh);
     }
 }
 
@@ -40,6 +42,14 @@ impl Open {
         Self {
             link: Arc::clone(link),
             handed_over,
+            fresh: true,
+        }
+    }
+
+    /// The app has read, or at least has the bare stream.
+    fn touched(&mut self) {
+        if std::mem::take(&mut self.fresh) {
+            self.link.read_from();
         }
     }
 }
@@ -56,13 +66,14 @@ impl<S> Connection<S> {
 
     #[cfg(feature = "tokio")]
     fn draining(&self) -> bool {
-        self.open.link.drain.reason().is_some()
+        self.open.link.copies_are_held()
     }
 
     /// The stream, and what counts it: for libraries that want the bare thing. Keep the latter as long as the former is
     /// open; dropping it says that the connection has ended.
     #[must_use = "dropping what counts the connection says that it has ended"]
-    pub fn into_parts(self) -> (S, Open) {
+    pub fn into_parts(mut self) -> (S, Open) {
+        self.open.touched();
         (self.io, self.open)
     }
 }
@@ -89,7 +100,9 @@ impl<S: AsFd> AsFd for Connection<S> {
 
 impl<S: Read> Read for Connection<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.io.read(buffer)
+        let read = self.io.read(buffer);
+        self.open.touched();
+        read
     }
 }
 
@@ -125,6 +138,7 @@ mod asynchronous {
             let read = Pin::new(&mut self.io).poll_read(context, buffer);
             if read.is_ready() {
                 self.idle.read(&buffer.filled()[before..]);
+                self.open.touched();
             }
             read
         }

@@ -11,8 +11,10 @@ use crate::process::FEEDBACK;
 use crate::sys::inherited::{Claim, forget_variables};
 use everup_core::id::WorkerId;
 use everup_core::wire::Serialization;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::ffi::OsString;
-use std::os::fd::{OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::str::FromStr;
 use std::sync::OnceLock;
 
@@ -132,7 +134,7 @@ fn channel(fd: RawFd) -> Result<Channel, EnvError> {
         }
     };
     let claim = Claim::first().ok_or(EnvError::Taken)?;
-    let socket = match take(&claim, fd, CHANNEL) {
+    let socket = match take(&claim, fd, CHANNEL, is_channel) {
         Ok(socket) => socket,
         Err(error) => {
             claim.unused();
@@ -157,7 +159,7 @@ fn inherited(count: RawFd) -> Result<Vec<Inherited>, EnvError> {
         let name = names.next().filter(|name| !name.is_empty() && *name != "unknown");
         all.push(Inherited {
             name: name.map(str::to_owned),
-            socket: take(&claim, fd, "LISTEN_FDS")?,
+            socket: take(&claim, fd, "LISTEN_FDS", is_server)?,
         });
     }
     forget_variables(&VARIABLES);
@@ -167,17 +169,27 @@ fn inherited(count: RawFd) -> Result<Vec<Inherited>, EnvError> {
 /// How many descriptors are believed to be passed.
 const MOST: RawFd = 4096;
 
-fn take(claim: &Claim, fd: RawFd, variable: &'static str) -> Result<OwnedFd, EnvError> {
+fn take(
+    claim: &Claim,
+    fd: RawFd,
+    variable: &'static str,
+    fits: impl FnOnce(BorrowedFd<'_>) -> io::Result<bool>,
+) -> Result<OwnedFd, EnvError> {
     let failed = |source| EnvError::Descriptor { fd, variable, source };
-    let descriptor = claim.take(fd).map_err(failed)?;
-    match rustix::net::sockopt::socket_type(&descriptor) {
-        Ok(_) => Ok(descriptor),
-        Err(errno) => {
-            // It is somebody else's after all.
-            std::mem::forget(descriptor);
-            Err(failed(errno.into()))
-        }
-    }
+    claim.take(fd, fits).map_err(failed)
+}
+
+/// One end of a pair of UNIX stream sockets.
+fn is_channel(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let unix = sockopt::socket_domain(socket)? == AddressFamily::UNIX;
+    let stream = sockopt::socket_type(socket)? == SocketType::STREAM;
+    Ok(unix && stream && !sockopt::socket_acceptconn(socket)?)
+}
+
+/// A listening stream socket, or one of datagrams.
+fn is_server(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let stream = sockopt::socket_type(socket)? == SocketType::STREAM;
+    Ok(!stream || sockopt::socket_acceptconn(socket)?)
 }
 
 fn number<T: FromStr>(variable: &'static str, wanted: &'static str) -> Result<Option<T>, EnvError> {

@@ -73,6 +73,12 @@ pub enum ListenError {
         /// Why.
         source: io::Error,
     },
+    /// There is no port in it, or none that can be one.
+    #[error("no port in {text:?}: write ADDRESS:PORT, or just the PORT")]
+    NoPort {
+        /// As it was given.
+        text: String,
+    },
     /// The name has no address.
     #[error("look {name:?} up")]
     Lookup {
@@ -96,7 +102,8 @@ pub enum ListenError {
     /// The primary is gone: it has ended, or it has closed the channel.
     #[error("the primary is gone")]
     PrimaryGone,
-    /// This worker is about to leave, and gets no new sockets.
+    /// This worker is about to leave, and gets no new sockets. It may be told so before it ever listened: then this is no
+    /// failure, and `main` may end well.
     #[error("this worker is draining")]
     Draining,
     /// This process, or the primary, which binds for it, is out of descriptors (`ulimit -n`).
@@ -132,7 +139,7 @@ impl From<ListenError> for io::Error {
             ListenError::AddressInUse { .. } => io::ErrorKind::AddrInUse,
             ListenError::PermissionDenied { .. } => io::ErrorKind::PermissionDenied,
             ListenError::Bind { source, .. } | ListenError::Lookup { source, .. } => source.kind(),
-            ListenError::NotText { .. } => io::ErrorKind::InvalidInput,
+            ListenError::NotText { .. } | ListenError::NoPort { .. } => io::ErrorKind::InvalidInput,
             ListenError::PrimaryGone => io::ErrorKind::NotConnected,
             ListenError::NoSuchName { .. } => io::ErrorKind::NotFound,
             ListenError::Draining | ListenError::DescriptorLimit | ListenError::WrongSocket { .. } => {

@@ -4,6 +4,8 @@
 //! write, at once and without another thread, so that `accepted` is on its way before the app sees the connection;
 //! reading is the business of one thread ([`super::reader`]).
 //!
+//! How it leaves is in [`super::leaving`].
+//!
 //! States: connected → gone (the end was read, or we have closed it). A link without a socket is gone from the
 //! beginning: that of a worker without a primary.
 //!
@@ -12,6 +14,7 @@
 //! it.
 
 use super::drain::{Drain, DrainReason};
+use super::leaving::{LAST, Leaving};
 use super::messages::{Inbox, Message};
 use crate::channel;
 use crate::message::{Handle, SendError};
@@ -22,6 +25,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
@@ -29,51 +33,67 @@ use tokio::sync::{Notify, oneshot};
 /// Bytes that may wait for a primary that does not read.
 const SEND_QUEUE: usize = 256 << 20;
 
-#[derive(Debug)]
 pub(super) struct Link {
     socket: Option<OwnedFd>,
     state: Mutex<State>,
     pub(super) drain: Drain,
-    /// Wakes the reader: there is something that could not be written at once.
+    /// Whether nothing is accepted from sockets any more. Locked before [`State`], and held while something is accepted.
+    accepting: Mutex<bool>,
+    /// Wakes the reader: there is something that could not be written at once, or something to be done later.
     wake: Option<OwnedFd>,
     /// Whether the primary understands how many connections have ended.
-    reports: bool,
-    /// Told when the last connection has ended, and when the primary lets us go.
-    settled: Notify,
+    pub(super) reports: bool,
+    /// Told when the last connection has ended, everything is written, and the primary lets us go.
+    pub(super) settled: Notify,
+}
+
+/// What keeps the channel from taking more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Blocked {
+    #[default]
+    Not,
+    /// It is full: there will be news when there is room.
+    Full,
+    /// The system is short of something: nobody will tell.
+    Short,
 }
 
 #[derive(Debug)]
-struct State {
-    child: Child,
+pub(super) struct State {
+    pub(super) child: Child,
     /// Received, and not claimed yet.
     received: VecDeque<OwnedFd>,
     /// Sent, or to be sent, and not known to be delivered.
     outgoing: BTreeMap<Token, OwnedFd>,
     next_token: u64,
     asks: BTreeMap<ServerId, oneshot::Sender<Granted>>,
-    servers: BTreeMap<ServerId, Server>,
+    pub(super) servers: BTreeMap<ServerId, Server>,
     inbox: Inbox,
     /// Messages that found no room, to be dropped outside the lock: a socket that came with one tells its sender.
     rejected: Vec<Message>,
     said: Vec<Said>,
-    gone: bool,
-    /// Nothing is accepted from sockets any more.
-    quiet: bool,
-    /// The socket takes no more for now.
-    full: bool,
-    let_go: bool,
+    pub(super) gone: bool,
+    blocked: Blocked,
+    pub(super) leaving: Option<Leaving>,
+    /// How many sockets connections are accepted from.
+    pub(super) sockets: usize,
+    /// Whether there was nothing when one of them was looked at last.
+    pub(super) dry: bool,
+    /// Connections that nobody has read from yet.
+    pub(super) unread: u64,
+    pub(super) let_go: bool,
     /// Connections that are open.
-    open: u64,
+    pub(super) open: u64,
     /// Connections that were handed over and have ended.
-    closed: u64,
+    pub(super) closed: u64,
     /// Handles of ours that did not arrive.
     handles_lost: u64,
 }
 
 /// A server to which connections may be handed over.
 #[derive(Debug)]
-struct Server {
-    waiting: VecDeque<(Offer, OwnedFd)>,
+pub(super) struct Server {
+    pub(super) waiting: VecDeque<(Offer, OwnedFd)>,
     arrived: Arc<Notify>,
 }
 
@@ -110,6 +130,15 @@ pub(super) enum Heard {
     End,
 }
 
+/// Short, and without what others have sent.
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut link = f.debug_struct("Link");
+        link.field("connected", &self.is_connected());
+        link.field("drain", &self.drain.reason()).finish_non_exhaustive()
+    }
+}
+
 impl Link {
     pub(super) fn new(socket: Option<OwnedFd>, serialization: Serialization, reports: bool) -> Arc<Self> {
         let gone = socket.is_none();
@@ -127,14 +156,18 @@ impl Link {
                 rejected: Vec::new(),
                 said: Vec::new(),
                 gone,
-                quiet: false,
-                full: false,
+                blocked: Blocked::Not,
+                leaving: None,
+                sockets: 0,
+                dry: false,
+                unread: 0,
                 let_go: false,
                 open: 0,
                 closed: 0,
                 handles_lost: 0,
             }),
             drain: Drain::new(),
+            accepting: Mutex::new(false),
             wake: wake.filter(|_| !gone),
             reports,
             settled: Notify::new(),
@@ -149,8 +182,8 @@ impl Link {
         self.wake.as_ref()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.lock().full
+    pub(super) fn blocked(&self) -> Blocked {
+        self.lock().blocked
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -191,9 +224,6 @@ impl Link {
             self.lose(state);
             return Heard::End;
         }
-        if state.child.backlog() == 0 {
-            self.settled.notify_waiters();
-        }
         let rejected = std::mem::take(&mut state.rejected);
         drop(state);
         drop(rejected);
@@ -204,15 +234,8 @@ impl Link {
         match said {
             Said::Answer { server, answer } => state.grant(server, answer),
             Said::Connection { server, offer } => state.arrive(server, offer),
-            Said::Quiet => {
-                // Whoever accepts does so under the lock that we have: nothing is accepted after this.
-                state.quiet = true;
-                state.child.quiet();
-            }
-            Said::Disconnect => {
-                state.close_servers();
-                self.drain.begin(DrainReason::Primary);
-            }
+            Said::Quiet => self.become_quiet(state),
+            Said::Disconnect => self.begin_to_leave(state, DrainReason::Primary, LAST),
             Said::LetGo => {
                 state.let_go = true;
                 self.settled.notify_waiters();
@@ -238,13 +261,20 @@ impl Link {
     /// The channel is of no use any more.
     fn lose(&self, mut state: MutexGuard<'_, State>) {
         state.gone = true;
+        state.leaving = None;
         state.asks.clear();
         state.outgoing.clear();
         state.inbox.end();
         for server in state.servers.values() {
             server.arrived.notify_waiters();
         }
+        if let Some(socket) = &self.socket {
+            // The primary is not to think that somebody hears it. It fails when the other end is closed.
+            rustix::net::shutdown(socket, rustix::net::Shutdown::Both).ok();
+        }
+        let rejected = std::mem::take(&mut state.rejected);
         drop(state);
+        drop(rejected);
         self.settled.notify_waiters();
         self.drain.begin(DrainReason::PrimaryGone);
     }
@@ -253,30 +283,40 @@ impl Link {
     pub(super) fn write(&self) {
         let mut state = self.lock();
         self.flush(&mut state);
-        if state.child.backlog() == 0 {
-            self.settled.notify_waiters();
-        }
     }
 
-    fn flush(&self, state: &mut State) {
+    pub(super) fn flush(&self, state: &mut State) {
         let Some(socket) = self.socket.as_ref().filter(|_| !state.gone) else {
             return;
         };
-        let was_full = std::mem::take(&mut state.full);
+        let (queued, before) = (state.child.backlog(), std::mem::take(&mut state.blocked));
         while let Some(next) = state.child.transmit() {
             let descriptor = next.descriptor.and_then(|token| state.outgoing.get(&token));
             match channel::send(socket, next.bytes, descriptor.map(AsFd::as_fd)) {
                 Ok(written) => state.child.wrote(written),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS) => {
-                    state.full = true;
+                Err(Errno::AGAIN) => {
+                    state.blocked = Blocked::Full;
+                    break;
+                }
+                Err(Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS) => {
+                    state.blocked = Blocked::Short;
                     break;
                 }
                 // What it said before is still to be read; the reader comes to the end by itself.
                 Err(_) => break,
             }
         }
-        if let Some(wake) = self.wake.as_ref().filter(|_| state.full && !was_full) {
+        if queued > 0 && state.child.backlog() == 0 {
+            self.settled.notify_waiters();
+        }
+        if state.blocked != Blocked::Not && state.blocked != before {
+            self.wake_reader();
+        }
+    }
+
+    pub(super) fn wake_reader(&self) {
+        if let Some(wake) = &self.wake {
             rustix::io::write(wake, &1_u64.to_ne_bytes()).ok();
         }
     }
@@ -290,7 +330,7 @@ impl Link {
     /// Asks for a listening socket. `None`: the worker is leaving, or the primary gone.
     pub(super) fn ask(&self, ask: Ask) -> Option<(ServerId, oneshot::Receiver<Granted>)> {
         let mut state = self.lock();
-        if state.gone || self.drain.reason().is_some() {
+        if state.gone || state.leaving.is_some() || self.drain.reason().is_some() {
             return None;
         }
         let server = state.child.ask(ask)?;
@@ -314,6 +354,7 @@ impl Link {
         if let Some(server) = state.servers.remove(&server) {
             state.refuse(server);
         }
+        self.drain_if_settled(&mut state);
         self.flush(&mut state);
     }
 
@@ -345,74 +386,9 @@ impl Link {
         }
         state.child.answer(offer, true);
         state.open += 1;
+        state.unread += 1;
         self.flush(&mut state);
         Taken::Connection(connection)
-    }
-
-    pub(super) fn is_quiet(&self) -> bool {
-        self.lock().quiet
-    }
-
-    /// Accepts from a socket of our own, which must not wait: `Ok(None)` if there is nothing, or we accept no more.
-    pub(super) fn accept<T, E>(&self, accept: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
-        let mut state = self.lock();
-        if state.quiet {
-            return Ok(None);
-        }
-        let accepted = accept()?;
-        state.open += u64::from(accepted.is_some());
-        Ok(accepted)
-    }
-
-    /// A connection has ended.
-    pub(super) fn ended(&self, handed_over: bool) {
-        let mut state = self.lock();
-        state.open = state.open.saturating_sub(1);
-        if state.open == 0 {
-            self.settled.notify_waiters();
-        }
-        if handed_over {
-            state.closed += 1;
-            if self.reports && !state.gone {
-                let total = state.closed;
-                state.child.closed_connections(total);
-                self.flush(&mut state);
-            }
-        }
-    }
-
-    /// Begins to leave: no new connections; what waits goes to other workers.
-    pub(super) fn leave(&self, reason: DrainReason) {
-        if self.drain.begin(reason) {
-            let mut state = self.lock();
-            state.close_servers();
-            self.flush(&mut state);
-        }
-    }
-
-    /// Waits until every connection has ended.
-    pub(super) async fn idle(&self) {
-        self.settle(|state| state.open == 0).await;
-    }
-
-    /// Begins to leave, and tells the primary first that it is on purpose: the app may end as soon as it hears of it.
-    pub(super) fn leave_on_purpose(&self) {
-        let mut state = self.lock();
-        if !state.gone {
-            if !state.child.leave() {
-                state.let_go = true;
-            }
-            state.close_servers();
-            self.flush(&mut state);
-        }
-        drop(state);
-        self.drain.begin(DrainReason::Worker);
-    }
-
-    /// Waits until the primary knows that we leave on purpose, and closes the channel.
-    pub(super) async fn say_goodbye(&self) {
-        self.settle(|state| state.let_go || state.gone).await;
-        self.shut();
     }
 
     /// Waits until everything is written.
@@ -436,7 +412,7 @@ impl Link {
         self.drain.begin(DrainReason::Worker);
     }
 
-    async fn settle(&self, done: impl Fn(&State) -> bool) {
+    pub(super) async fn settle(&self, done: impl Fn(&State) -> bool) {
         loop {
             let mut news = std::pin::pin!(self.settled.notified());
             news.as_mut().enable();
@@ -492,7 +468,11 @@ impl Link {
         act(&mut self.lock().inbox)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn accepting_lock(&self) -> MutexGuard<'_, bool> {
+        self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock leaves it whole: nothing there runs the app's code.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -543,7 +523,7 @@ impl State {
         self.rejected.extend(self.inbox.push(message));
     }
 
-    fn close_servers(&mut self) {
+    pub(super) fn close_servers(&mut self) {
         self.asks.clear();
         for (id, server) in std::mem::take(&mut self.servers) {
             self.child.close(id);

@@ -5,7 +5,7 @@
 //! with sockets by `LISTEN_FDS`, and alone.
 //!
 //! Parts: `env` (how we were started), `link` (the channel's state), `reader` (its thread), `open` (sockets),
-//! `acceptor` (connections), `idle` (what may be closed without a word), `drain`, `messages`.
+//! `acceptor` (connections), `leaving` (what is still taken), `idle` (what may be closed without a word), `drain`, `messages`.
 //!
 //! Must not know: how a primary decides.
 
@@ -16,6 +16,7 @@ mod env;
 mod error;
 #[cfg(feature = "tokio")]
 mod idle;
+mod leaving;
 mod link;
 mod listener;
 mod messages;
@@ -79,7 +80,7 @@ impl Worker {
     /// This process as the worker that its environment says it is; `None` when it was not started as one.
     ///
     /// Call it first in `main`. The environment variables of the channel are removed if no other thread is running yet;
-    /// otherwise (`#[tokio::main]`) they stay, and a *Node* program that this one starts would take them for its own:
+    /// otherwise (`#[tokio::main]`) they stay, and a program that this one starts (Node, or this same one) would take them for its own:
     /// use [`Worker::scrub`].
     ///
     /// # Errors
@@ -308,7 +309,8 @@ impl Worker {
         }
     }
 
-    /// Sends a message to the primary's app, as JSON. It is queued, in order, and written at once if the primary reads.
+    /// Sends a message to the primary's app, as JSON. It is queued, in order, and written at once if the primary reads;
+    /// see [`flushed`](Self::flushed) for the end.
     ///
     /// # Errors
     /// See [`SendError`].
@@ -322,6 +324,17 @@ impl Worker {
     /// See [`SendError`].
     pub fn send_json(&self, message: &str) -> Result<(), SendError> {
         self.shared.link.send(&message::text(message)?)
+    }
+
+    /// Done when everything that was [sent](Self::send) is written, or the channel is closed. What is not written when
+    /// `main` returns is lost with the process; so await this before, if the last messages count.
+    pub async fn flushed(&self) {
+        self.shared.link.written().await;
+    }
+
+    /// The same, waiting in this thread.
+    pub fn flush_blocking(&self) {
+        crate::wait::block_on(self.flushed());
     }
 
     /// Sends a message and a socket, which is closed here once it has arrived.

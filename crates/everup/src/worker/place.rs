@@ -80,6 +80,13 @@ impl Place {
                 backlog: None,
             }]),
             Self::Address(address) => Ok(vec![ask(*address, udp)]),
+            Self::Name(name)
+                if name
+                    .rsplit_once(':')
+                    .is_none_or(|(_, port)| port.parse::<u16>().is_err()) =>
+            {
+                Err(ListenError::NoPort { text: name.clone() })
+            }
             Self::Name(name) => {
                 let lookup = |source| ListenError::Lookup {
                     name: name.clone(),
@@ -171,7 +178,11 @@ mod tests {
                 .iter()
                 .all(|ask| ask.port == Some(80) && ask.address.is_some())
         );
-        let error = Place::from("no port at all").asks(false).unwrap_err();
-        assert!(error.to_string().contains("no port at all"), "{error}");
+        for text in ["localhost", "127.0.0.1", "", ":99999", "[::1]"] {
+            let error = Place::from(text).asks(false).unwrap_err();
+            assert!(matches!(error, ListenError::NoPort { .. }), "{text}: {error}");
+        }
+        let error = Place::from("no such name:80").asks(false).unwrap_err();
+        assert!(matches!(error, ListenError::Lookup { .. }), "{error}");
     }
 }

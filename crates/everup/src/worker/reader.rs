@@ -4,12 +4,15 @@
 //! death of the primary is seen. Taking a connection is the app's own doing.
 
 use super::drain::DrainReason;
-use super::link::{Heard, Link};
+use super::link::{Blocked, Heard, Link};
 use crate::channel::READ_BUFFER;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+use signal_hook::low_level::pipe;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Starts to read.
 pub(super) fn start(link: &Arc<Link>) -> io::Result<()> {
@@ -30,14 +33,19 @@ fn run(link: &Arc<Link>) {
     };
     let mut buffer = vec![0; READ_BUFFER];
     loop {
-        let wanted = if link.is_full() {
-            PollFlags::IN | PollFlags::OUT
-        } else {
-            PollFlags::IN
+        let blocked = link.blocked();
+        let wanted = match blocked {
+            Blocked::Full => PollFlags::IN | PollFlags::OUT,
+            Blocked::Not | Blocked::Short => PollFlags::IN,
         };
+        let again = (blocked == Blocked::Short).then(|| Instant::now() + SHORT);
+        let limit = again.into_iter().chain(link.leaving_until()).min();
         let mut watched = [PollFd::new(socket, wanted), PollFd::new(wake, PollFlags::IN)];
-        if poll(&mut watched, None).is_err() {
+        if poll(&mut watched, limit.map(until).as_ref()).is_err() {
             continue; // Interrupted.
+        }
+        if limit.is_some_and(|limit| limit <= Instant::now()) {
+            link.look_whether_to_drain();
         }
         let (news, woken) = (watched[0].revents(), !watched[1].revents().is_empty());
         if woken {
@@ -52,22 +60,58 @@ fn run(link: &Arc<Link>) {
     }
 }
 
+/// When the system is short of something, writing is tried again after this.
+const SHORT: Duration = Duration::from_millis(10);
+
+/// The time until then, rounded up.
+fn until(then: Instant) -> Timespec {
+    let left = then.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    }
+}
+
 /// Takes SIGTERM (and SIGINT, where nobody else would see to it) as the request to leave.
 pub(super) fn watch_signals(link: &Arc<Link>, interrupt: bool) -> io::Result<()> {
-    let (mut read, write) = UnixStream::pair()?;
-    let mut signals = vec![rustix::process::Signal::TERM];
-    signals.extend(interrupt.then_some(rustix::process::Signal::INT));
-    for signal in signals {
-        signal_hook::low_level::pipe::register(signal.as_raw(), write.try_clone()?)?;
+    let (read, write) = UnixStream::pair()?;
+    let mut signals = vec![Signal::TERM];
+    signals.extend(interrupt.then_some(Signal::INT));
+    let mut registered = Vec::new();
+    let started = signals
+        .iter()
+        .try_for_each(|signal| {
+            registered.push(pipe::register(signal.as_raw(), write.try_clone()?)?);
+            Ok(())
+        })
+        .and_then(|()| start_waiting(link, read));
+    if started.is_err() {
+        // Nobody would hear of them; so they are to kill, as ever.
+        for id in registered {
+            signal_hook::low_level::unregister(id);
+        }
     }
+    started
+}
+
+fn start_waiting(link: &Arc<Link>, mut read: UnixStream) -> io::Result<()> {
     let link = Arc::clone(link);
     std::thread::Builder::new()
         .name("everup-signals".into())
         .stack_size(128 * 1024)
         .spawn(move || {
             // The handlers keep the other end open.
-            while read.read(&mut [0; 1]).is_ok_and(|read| read > 0) {
-                link.leave(DrainReason::Signal);
+            loop {
+                match read.read(&mut [0; 1]) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(_) => return,
+                }
+                if let Some(until) = link.leave(DrainReason::Signal) {
+                    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+                    link.look_whether_to_drain();
+                }
             }
         })?;
     Ok(())

@@ -6,7 +6,7 @@
 use super::acceptor::Acceptor;
 use super::drain::DrainReason;
 use super::error::{AcceptError, ListenError};
-use super::link::Link;
+use super::link::{Blocked, Link};
 use super::messages::{INBOX_LIMIT, Messages};
 use super::open::{self, Origin};
 use super::place::Place;
@@ -175,6 +175,7 @@ fn what_nobody_took_goes_back_when_the_listener_is_dropped_or_the_worker_drains(
         }
         if drains {
             link.leave(DrainReason::Signal);
+            block_on(link.drain.begun());
             assert!(matches!(acceptor.accept_blocking(), Err(AcceptError::Drained)));
         } else {
             drop(acceptor);
@@ -189,11 +190,97 @@ fn what_nobody_took_goes_back_when_the_listener_is_dropped_or_the_worker_drains(
     }
 }
 
+/// At a stop the primary hands over whoever has come, and asks to leave in the same breath.
+#[test]
+fn what_came_just_before_the_end_is_still_taken() {
+    for _ in 0..50 {
+        let (mut primary, link) = Primary::new();
+        let acceptor = listen(&mut primary, &link);
+        let app = std::thread::spawn(move || std::iter::from_fn(|| acceptor.accept_blocking().ok()).count());
+        let client = TcpStream::connect(primary.listener.local_addr().unwrap()).unwrap();
+        let (connection, _) = primary.listener.accept().unwrap();
+        let token = primary.token(connection.into());
+        primary.channel.session.hand_over(token, "k");
+        primary.channel.session.disconnect();
+        primary.write();
+        assert_eq!(primary.answers(1), BTreeMap::from([(token, true)]));
+        assert_eq!(app.join().unwrap(), 1);
+        assert_eq!(link.drain.reason(), Some(DrainReason::Primary));
+        drop(client);
+    }
+}
+
+/// The app hears of the drain when it has read from what it took, or after a moment.
+#[test]
+fn a_drain_waits_for_the_first_read() {
+    let (mut primary, link) = Primary::new();
+    let acceptor = listen(&mut primary, &link);
+    let (_, _client) = primary.hand_over("k");
+    let taken = acceptor.accept_blocking().unwrap();
+    let open = super::connection::Open::new(&link, taken.handed_over);
+    // Nothing else is written before the hand-over is acknowledged.
+    primary.answers(1);
+    primary.channel.session.disconnect();
+    primary.write();
+    while link.leaving_until().is_none() {
+        std::thread::yield_now();
+    }
+    assert_eq!(link.drain.reason(), None);
+    drop(open);
+    assert_eq!(link.drain.reason(), Some(DrainReason::Primary));
+}
+
+#[test]
+fn a_primary_that_speaks_nonsense_sees_the_end() {
+    let (mut primary, link) = Primary::new();
+    let nonsense = b"this is no json\n";
+    rustix::net::send(
+        primary.channel.descriptor(),
+        nonsense,
+        rustix::net::SendFlags::empty(),
+    )
+    .unwrap();
+    block_on(link.drain.begun());
+    assert_eq!(link.drain.reason(), Some(DrainReason::PrimaryGone));
+    let (mut buffer, mut events) = (vec![0; 65536], Vec::new());
+    let mut watched = [PollFd::from_borrowed_fd(
+        primary.channel.descriptor(),
+        PollFlags::IN,
+    )];
+    poll(&mut watched, None).unwrap();
+    assert!(matches!(
+        primary.channel.read(&mut buffer, &mut events),
+        Read::End
+    ));
+}
+
+#[test]
+fn who_waits_until_all_is_written_hears_of_it_whoever_writes() {
+    let (mut channel, theirs) = Channel::pair(Settings::default()).unwrap();
+    let link = Link::new(Some(theirs), Serialization::Json, true);
+    let text = |length: usize| {
+        serde_json::value::RawValue::from_string(format!("\"{}\"", "x".repeat(length - 2))).unwrap()
+    };
+    link.send(&text(4 << 20)).unwrap();
+    assert_eq!(link.blocked(), Blocked::Full);
+    let mut written = Box::pin(link.written());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(written.as_mut().poll(&mut context).is_pending());
+    // There is no reader here: the last bytes are written by whoever sends.
+    let (mut buffer, mut events) = (vec![0; 65536], Vec::new());
+    while link.blocked() == Blocked::Full {
+        while matches!(channel.read(&mut buffer, &mut events), Read::Some) {}
+        link.send(&text(4)).unwrap();
+    }
+    block_on(written);
+}
+
 #[test]
 fn the_primary_is_told_before_the_app_hears_of_it() {
     let (mut primary, link) = Primary::new();
     let _acceptor = listen(&mut primary, &link);
     link.leave_on_purpose();
+    block_on(link.drain.begun());
     assert_eq!(link.drain.reason(), Some(DrainReason::Worker));
     while !primary.hear().iter().any(|event| matches!(event, Event::Leaving)) {}
     block_on(link.say_goodbye());
@@ -272,7 +359,7 @@ fn ended_connections_are_reported_as_a_growing_total() {
     for _ in 0..3 {
         let accepted = link.accept(|| Ok::<_, ()>(Some(())));
         assert!(accepted.unwrap().is_some());
-        link.ended(true);
+        link.ended(true, true);
     }
     let mut last = 0;
     while last < 3 {

@@ -378,7 +378,8 @@ impl Child {
         }
     }
 
-    fn close_all(&mut self) {
+    /// Closes all servers.
+    pub fn close_all(&mut self) {
         let servers: Vec<ServerId> = self.servers.keys().copied().collect();
         servers.into_iter().for_each(|server| self.close(server));
     }
