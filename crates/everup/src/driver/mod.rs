@@ -520,6 +520,8 @@ impl Driver {
         self.listeners.clear();
         self.passed.clear();
         drop(self.prober);
+        // Who asks from now on hears at once that there is no engine: a sink that asks would wait for itself.
+        drop(self.commands);
         if self.spec.init {
             process::kill_children();
         }
