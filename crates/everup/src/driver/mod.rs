@@ -440,6 +440,7 @@ impl Driver {
         for endpoint in waiting {
             let demand = self.app.demand(self.now, endpoint).min(ACCEPT_BATCH);
             self.accept_from(endpoint, demand);
+            more |= self.turn_away(endpoint);
             let ready = self
                 .listeners
                 .get_mut(&endpoint)
