@@ -2,9 +2,11 @@
 
 use crate::Stage;
 use anyhow::{Context, Result, bail, ensure};
-use everup::{Address, Event, ExitStatus, Outcome, RestartPolicy, StopPlan};
+use e2e::LIMIT;
+use everup::{Address, Cluster, Event, ExitStatus, Line, LineSink, Outcome, Output, RestartPolicy, StopPlan};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 const ECHO: &str = "require('net').createServer(socket => socket.pipe(socket)).listen(0, '127.0.0.1');";
@@ -80,4 +82,43 @@ fn a_shutdown_has_a_deadline() -> Result<()> {
     let outcome = stage.cluster.shutdown(Duration::MAX);
     ensure!(outcome == Outcome::Stopped, "{outcome:?}");
     Ok(())
+}
+
+/// The last lines may wait for their sink for long. Who asks in the meantime hears at once that there is no engine.
+#[test]
+fn nobody_who_asks_after_the_end_waits_for_the_sink() -> Result<()> {
+    let workers = 16;
+    let (hurry, hurried) = channel();
+    let (cluster, mut events) = Cluster::builder()
+        .program("echo")
+        .workers(workers)
+        .restart(RestartPolicy::never())
+        .output(Output::Lines(Box::new(Slow(hurried))))
+        .start()?;
+    let mut exits = 0;
+    while exits < workers {
+        exits += u32::from(matches!(events.recv_timeout(LIMIT)?, Some(Event::Exit { .. })));
+    }
+    cluster.stop();
+    while !matches!(events.recv_timeout(LIMIT)?, Some(Event::Stopped { .. })) {}
+    let (tell, told) = channel();
+    let asking = std::thread::spawn(move || tell.send(cluster.status().is_none()));
+    ensure!(told.recv_timeout(LIMIT)?);
+    drop(hurry);
+    asking.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+    ensure!(events.recv_timeout(Duration::MAX)?.is_none());
+    Ok(())
+}
+
+/// Takes a line now and then, so that it is never given up; all of them take longer than a test waits. Until it is told
+/// to hurry.
+#[derive(Debug)]
+struct Slow(Receiver<()>);
+
+impl LineSink for Slow {
+    fn line(&mut self, _: Line<'_>) {
+        self.0.recv_timeout(Duration::from_secs(2)).unwrap_or(());
+    }
+
+    fn flush(&mut self) {}
 }

@@ -11,8 +11,8 @@ use everup::{
 };
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 
 /// `isPrimary`, `isWorker`, `cluster.worker`: a process that nobody started as a worker has none, and may be one alone.
@@ -481,4 +481,39 @@ fn a_worker_by_hand() -> Result<()> {
         ended.all()
     );
     Ok(())
+}
+
+/// All have taken their sockets and accept by themselves: nobody gets what waits for a slot that is scaled away. Such
+/// clients hear of it; those of the slot that stays wait on.
+#[test]
+fn nobody_waits_for_ever_in_the_queue_of_a_slot_that_is_gone() -> Result<()> {
+    let mut crew = Crew::start(rust(Policy::ReusePort))?;
+    let workers = [crew.fork()?, crew.fork()?];
+    let mut at = 0;
+    for worker in &workers {
+        let socket = crew.ask(worker, &json!({ "do": "socket" }), "socket")?;
+        let address = socket["at"].as_str().context("an address")?;
+        at = address.parse::<SocketAddr>()?.port();
+    }
+    // Nobody accepts.
+    let mut waiting: Vec<TcpStream> = (0..32).map(|_| connect(at)).collect::<Result<_>>()?;
+    for client in &waiting {
+        client.set_nonblocking(true)?;
+    }
+    crew.cluster.scale(1);
+    crew.exit(workers[1].id())?;
+    wait_until("some hear of their end", LIMIT, || {
+        waiting.retain_mut(|client| {
+            client
+                .read(&mut [0])
+                .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        });
+        if waiting.len() < 32 {
+            Ok(())
+        } else {
+            Err("all wait".to_owned())
+        }
+    })?;
+    ensure!(!waiting.is_empty(), "one slot is still there");
+    crew.end()
 }

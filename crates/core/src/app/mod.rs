@@ -36,7 +36,7 @@ use crate::dispatch::{Dispatcher, Placement};
 use crate::endpoint::{Bound, Effect, Endpoints};
 use crate::exit::ExitStatus;
 use crate::health::Checks;
-use crate::id::{EndpointId, Token, WorkerId};
+use crate::id::{EndpointId, Slot, Token, WorkerId};
 use crate::jitter::Jitter;
 use crate::reload::{Reload, Rollout};
 use crate::restart::RestartPolicy;
@@ -359,6 +359,16 @@ impl App {
     #[must_use]
     pub fn takes(&self, endpoint: EndpointId) -> bool {
         self.dispatcher.has_takers(endpoint)
+    }
+
+    /// Whether nobody will ever take what waits in the queue of a slot's socket: the slot is gone with its workers, and
+    /// those who serve the endpoint accept from their own sockets only.
+    #[must_use]
+    pub fn forsaken(&self, endpoint: EndpointId, slot: Slot) -> bool {
+        let gone = self.slots.get(slot).is_none() && self.workers.values().all(|worker| worker.slot != slot);
+        // While nobody serves at all, clients wait where they are.
+        let served = self.dispatcher.members(endpoint).next().is_some();
+        gone && served && self.deserted(endpoint)
     }
 
     /// Whether a worker takes nothing that is handed over, because it accepts by itself.

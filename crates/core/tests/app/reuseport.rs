@@ -5,7 +5,7 @@ use crate::{CRASH, ONE, seconds};
 use everup_core::app::{Config, Input, Notice};
 use everup_core::endpoint::Endpoints;
 use everup_core::exit::ExitStatus;
-use everup_core::id::{Slot, Token, WorkerId};
+use everup_core::id::{EndpointId, Slot, Token, WorkerId};
 use everup_core::schedule::Policy;
 use everup_core::wire::{AddressType, Event, Query};
 use std::collections::BTreeSet;
@@ -24,6 +24,13 @@ fn sim(workers: u32) -> Sim {
 
 fn slots(slots: &[u32]) -> BTreeSet<Slot> {
     slots.iter().copied().map(Slot).collect()
+}
+
+/// A worker says that it accepts by itself only.
+fn direct(endpoint: EndpointId, worker: WorkerId) -> Input {
+    let key = Endpoints::key(endpoint);
+    let event = Event::Direct { key };
+    Input::Said { worker, event }
 }
 
 #[test]
@@ -85,14 +92,8 @@ fn what_waits_for_a_dead_worker_is_handed_to_another() {
 fn one_that_accepts_by_itself_only_is_handed_nothing() {
     let mut sim = sim(3);
     let endpoint = *sim.sockets.first_key_value().expect("it is bound").0;
-    let direct = |worker| Input::Said {
-        worker,
-        event: Event::Direct {
-            key: Endpoints::key(endpoint),
-        },
-    };
-    sim.feed(direct(ONE));
-    sim.feed(direct(TWO));
+    sim.feed(direct(endpoint, ONE));
+    sim.feed(direct(endpoint, TWO));
     assert_eq!(sim.steered, slots(&[0, 1, 2]), "it serves all the same");
     sim.connect(1);
     assert_eq!(sim.alive[&THREE].in_flight.len(), 1);
@@ -153,4 +154,35 @@ fn other_sockets_are_shared() {
     sim.say(ONE, Event::Query(query(3)));
     assert_eq!(sim.slot_sockets.len(), 1, "a second one of its own joins nobody");
     assert_eq!(sim.given[&ONE], Token(3));
+}
+
+/// Nobody else takes them, and nobody will come who does: a client had better know.
+#[test]
+fn what_waits_for_a_slot_that_is_gone_is_forsaken_if_all_accept_by_themselves() {
+    let mut sim = sim(2);
+    let endpoint = *sim.sockets.first_key_value().expect("it is bound").0;
+    let forsaken = |sim: &Sim| [0, 1].map(|slot| sim.app.forsaken(endpoint, Slot(slot)));
+    sim.feed(direct(endpoint, ONE));
+    sim.feed(Input::Scale { workers: 1 });
+    assert_eq!(forsaken(&sim), [false, false], "its worker may yet accept");
+    sim.die(TWO, ExitStatus::Code(0));
+    assert_eq!(forsaken(&sim), [false, true]);
+    sim.feed(Input::Scale { workers: 2 });
+    assert_eq!(forsaken(&sim), [false, false], "it has a successor");
+    sim.boot(THREE);
+    sim.feed(Input::Scale { workers: 1 });
+    sim.die(THREE, ExitStatus::Code(0));
+    assert_eq!(forsaken(&sim), [false, true]);
+    sim.die(ONE, CRASH);
+    assert_eq!(
+        forsaken(&sim),
+        [false, false],
+        "while nobody serves, clients wait"
+    );
+    sim.boot(WorkerId(4));
+    assert_eq!(
+        forsaken(&sim),
+        [false, false],
+        "this one takes what is handed over"
+    );
 }

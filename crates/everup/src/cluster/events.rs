@@ -57,12 +57,12 @@ impl Events {
         told.event
     }
 
-    /// The next event if it comes within `limit`.
+    /// The next event if it comes within `limit`. A limit that no clock reaches is none.
     ///
     /// # Errors
     /// [`TimedOut`] at the limit.
     pub fn recv_timeout(&mut self, limit: Duration) -> Result<Option<Event>, TimedOut> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now().checked_add(limit);
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
         let mut next = pin!(self.recv());
@@ -70,10 +70,15 @@ impl Events {
             if let Poll::Ready(event) = next.as_mut().poll(&mut context) {
                 return Ok(event);
             }
-            match deadline.checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => std::thread::park_timeout(left),
-                _ => return Err(TimedOut),
+            let Some(deadline) = deadline else {
+                std::thread::park();
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(TimedOut);
             }
+            std::thread::park_timeout(left);
         }
     }
 }

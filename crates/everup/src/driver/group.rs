@@ -1,13 +1,13 @@
 //! The listening sockets of one endpoint, where each slot has its own ([`Policy::ReusePort`](crate::Policy)).
 //!
 //! Job: bind them, tell the kernel which of them get new connections, and name those that we accept from: a socket
-//! whose slot nobody serves is *rescued*, so what is in its queue goes to other workers. Which slots are served is
-//! decided in [`everup_core::steer`].
+//! whose slot nobody serves is *rescued*, so what is in its queue goes to other workers, or is turned away if nobody will
+//! ever take it. Which slots are served is decided in [`everup_core::steer`].
 //!
 //! Invariants: the place of a socket in `members` is its index in the kernel's group, which counts them in the order in
 //! which they began to listen, so none is closed before all are.
 
-use super::Driver;
+use super::{ACCEPT_BATCH, Driver};
 use crate::bind;
 use crate::poller::Key;
 use crate::sys;
@@ -15,6 +15,7 @@ use everup_core::endpoint::BindRequest;
 use everup_core::id::{EndpointId, Slot, Token};
 use everup_core::steer::selector;
 use rustix::io::Errno;
+use rustix::net::SocketFlags;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
@@ -37,6 +38,25 @@ struct Member {
     rescued: bool,
     /// Whether connections may wait in its queue, if we do.
     ready: bool,
+}
+
+impl Member {
+    /// Accepts and closes what waits here, so many at most. How many there were.
+    fn turn_away(&mut self, most: usize) -> usize {
+        let mut turned = 0;
+        while turned < most {
+            match rustix::net::accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(_) => turned += 1,
+                Err(Errno::AGAIN) => {
+                    self.ready = false;
+                    break;
+                }
+                // One that is gone already, or no descriptor is free: the next round sees.
+                Err(_) => break,
+            }
+        }
+        turned
+    }
 }
 
 impl Group {
@@ -138,6 +158,27 @@ impl Driver {
             self.reporter
                 .error(None, format!("watch a socket that nobody serves: {error}"));
         }
+    }
+
+    /// What waits for a slot that is gone has its end, if nobody will ever take it. True if more may wait.
+    pub(super) fn turn_away(&mut self, endpoint: EndpointId) -> bool {
+        let listener = self.listeners.get_mut(&endpoint);
+        let Some(group) = listener.and_then(|listener| listener.group.as_mut()) else {
+            return false;
+        };
+        let app = &self.app;
+        let members = group.members.iter_mut();
+        let waiting = members.filter(|member| member.rescued && member.ready);
+        let mut turned = 0;
+        for member in waiting.filter(|member| app.forsaken(endpoint, member.slot)) {
+            turned += member.turn_away(ACCEPT_BATCH - turned);
+        }
+        if turned > 0 {
+            let what =
+                format!("turned away {turned} connections that waited for a worker that was scaled away");
+            self.reporter.error(None, what);
+        }
+        turned == ACCEPT_BATCH
     }
 
     /// The cluster stops: what is in the queues is ours from now on, and nobody new is let in.

@@ -440,6 +440,7 @@ impl Driver {
         for endpoint in waiting {
             let demand = self.app.demand(self.now, endpoint).min(ACCEPT_BATCH);
             self.accept_from(endpoint, demand);
+            more |= self.turn_away(endpoint);
             let ready = self
                 .listeners
                 .get_mut(&endpoint)
@@ -520,6 +521,8 @@ impl Driver {
         self.listeners.clear();
         self.passed.clear();
         drop(self.prober);
+        // Who asks from now on hears at once that there is no engine: a sink that asks would wait for itself.
+        drop(self.commands);
         if self.spec.init {
             process::kill_children();
         }

@@ -6,60 +6,122 @@
 //! are clients that wait for it.
 //!
 //! ```text
-//! quiet ──an answer with `connection: close`, or the client's end──▶ announced ──the next request──▶ quiet
-//!   └── the first bytes are no request of HTTP/1, or it becomes another protocol ──▶ never quiet again
+//! silent ──▶ undecided ──a whole request line──▶ http ──`CONNECT`, or an answer that switches protocols──▶ other
+//!    └───────────┴── anything else, or the server speaks ──▶ other
 //! ```
 //!
+//! Silent and http may end unsaid, until an answer has said `connection: close` or the client has ended. Once an answer
+//! has said it, nothing that the client still sends takes it back: no answer follows.
+//!
 //! Must not know: whether there is a primary, and where the connection came from.
+
+use everup_core::drain::{Head, PEEK};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
-    /// Whether the first bytes were a request of HTTP/1; `None` before them.
-    http: Option<bool>,
-    /// Whether the other side has been told to expect the end, or has ended itself.
+    protocol: Protocol,
+    /// The client has ended.
+    ended: bool,
+    /// An answer has told the client to expect the end.
     announced: bool,
+}
+
+/// What is spoken.
+#[derive(Debug, Default)]
+enum Protocol {
+    /// Nothing has been said.
+    #[default]
+    Silent,
+    /// These bytes may become a request line.
+    Undecided(Vec<u8>),
+    Http,
+    Other,
 }
 
 impl Idle {
     /// These bytes were read; none at the client's end.
     pub(super) fn read(&mut self, bytes: &[u8]) {
-        self.announced = bytes.is_empty();
-        self.http.get_or_insert_with(|| is_http1(bytes));
+        self.ended = bytes.is_empty();
+        if self.ended {
+            return;
+        }
+        self.protocol = match std::mem::take(&mut self.protocol) {
+            Protocol::Silent => Protocol::of(bytes),
+            Protocol::Undecided(mut before) => {
+                before.extend_from_slice(&bytes[..bytes.len().min(PEEK)]);
+                Protocol::of(&before)
+            }
+            Protocol::Http if is_connect(bytes) => Protocol::Other,
+            known @ (Protocol::Http | Protocol::Other) => known,
+        };
     }
 
-    /// These bytes are about to be written. Answers are looked at for what they announce only if the worker drains:
-    /// before, their server chose to end the connection by itself, and nothing is to be saved.
-    pub(super) fn write(&mut self, bytes: &[u8], draining: bool) {
-        // Who speaks first speaks no HTTP.
-        if !*self.http.get_or_insert(false) || !bytes.starts_with(b"HTTP/1.") {
+    /// These bytes are about to be written. Answers are looked at also before the worker drains: what one that began
+    /// earlier has announced still holds. That is cheap, only the head of an answer is read.
+    pub(super) fn write(&mut self, bytes: &[u8], _draining: bool) {
+        if !matches!(self.protocol, Protocol::Http) {
+            // Who speaks first, or to half a request line, speaks no HTTP.
+            self.protocol = Protocol::Other;
+            return;
+        }
+        if !bytes.starts_with(b"HTTP/1.") {
             return;
         }
         if bytes.get(7..12) == Some(b"1 101") {
-            self.http = Some(false);
-        } else if draining {
-            self.announced = announces_end(bytes);
+            self.protocol = Protocol::Other;
+        } else {
+            self.announced |= announces_end(bytes);
         }
     }
 
     /// Whether nobody would miss the word that this connection has ended.
     pub(super) fn may_end_unsaid(&self) -> bool {
-        self.http != Some(false) && !self.announced
+        let expects = match self.protocol {
+            Protocol::Silent | Protocol::Http => false,
+            Protocol::Undecided(_) | Protocol::Other => true,
+        };
+        !expects && !self.ended && !self.announced
     }
 }
 
-/// A method begins with capital letters; `PRI` is how HTTP/2 begins.
-fn is_http1(bytes: &[u8]) -> bool {
-    let start = &bytes[..bytes.len().min(3)];
-    !start.is_empty() && start.iter().all(u8::is_ascii_uppercase) && start != b"PRI"
+impl Protocol {
+    /// By the first bytes of a connection.
+    fn of(bytes: &[u8]) -> Self {
+        match Head::of(&bytes[..bytes.len().min(PEEK)]) {
+            Head::Nothing => Self::Silent,
+            Head::Request | Head::Pipelined if is_connect(bytes) => Self::Other,
+            Head::Request | Head::Pipelined => Self::Http,
+            Head::Prefix => Self::Undecided(bytes.to_vec()),
+            Head::Farewell | Head::Tls | Head::Other => Self::Other,
+        }
+    }
 }
 
-/// The head of an answer. Old clients expect the end after each.
+/// What follows a request to connect is anything. A body that looks like one only makes the end be said.
+fn is_connect(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"CONNECT ")
+}
+
+/// The head of an answer. Old clients expect the end after each, unless they are told otherwise.
 fn announces_end(answer: &[u8]) -> bool {
     let mut lines = answer.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
     let old = lines.next().is_some_and(|status| status.starts_with(b"HTTP/1.0"));
-    let mut head = lines.take_while(|line| !line.is_empty());
-    old || head.any(|line| line.eq_ignore_ascii_case(b"connection: close"))
+    let (mut close, mut stays) = (false, false);
+    for option in lines.take_while(|line| !line.is_empty()).flat_map(options) {
+        close |= option.eq_ignore_ascii_case(b"close");
+        stays |= option.eq_ignore_ascii_case(b"keep-alive");
+    }
+    close || old && !stays
+}
+
+/// What a line says of the connection, if it is the one that does.
+fn options(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const NAME: &[u8] = b"connection:";
+    let named = line.split_at_checked(NAME.len());
+    let value = named.filter(|(name, _)| name.eq_ignore_ascii_case(NAME));
+    let options = value.map(|(_, value)| value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
+    options.into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -83,21 +145,46 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_was_announced_is_said() {
-        for answer in [LAST, b"HTTP/1.0 200 OK\r\n\r\n"] {
-            let mut idle = Idle::default();
-            idle.read(REQUEST);
-            idle.write(answer, true);
-            assert!(!idle.may_end_unsaid());
-            idle.read(REQUEST);
-            idle.write(ANSWER, true);
-            assert!(idle.may_end_unsaid());
+    fn an_end_that_was_announced_is_said_whatever_the_client_still_sends() {
+        for draining in [false, true] {
+            for answer in [
+                LAST,
+                b"HTTP/1.0 200 OK\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\nconnection:te, Close\r\n\r\n",
+            ] {
+                let mut idle = Idle::default();
+                idle.read(REQUEST);
+                idle.write(answer, draining);
+                assert!(!idle.may_end_unsaid());
+                idle.read(REQUEST);
+                assert!(!idle.may_end_unsaid(), "no answer comes to that one");
+            }
         }
     }
 
     #[test]
+    fn an_old_client_may_be_told_that_the_connection_stays() {
+        let mut idle = Idle::default();
+        idle.read(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
+        idle.write(
+            b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\nconnection: close\r\n",
+            true,
+        );
+        assert!(idle.may_end_unsaid());
+    }
+
+    #[test]
     fn other_protocols_always_say_their_end() {
-        for first in [&b"PRI * HTTP/2.0\r\n"[..], b"\x16\x03\x01", b"hello\n", b""] {
+        for first in [
+            &b"PRI * HTTP/2.0\r\n"[..],
+            b"\x16\x03\x01",
+            b"hello\n",
+            b"HELLO\n",
+            b"NICK me\r\n",
+            b"CONNECT\naccept-version:1.2\n",
+            b"CONNECT there:443 HTTP/1.1\r\n\r\n",
+            b"",
+        ] {
             let mut idle = Idle::default();
             idle.read(first);
             assert!(!idle.may_end_unsaid(), "{first:?}");
@@ -105,10 +192,32 @@ mod tests {
         let mut speaks_first = Idle::default();
         speaks_first.write(b"220 hello\r\n", false);
         assert!(!speaks_first.may_end_unsaid());
+        let mut tunnel = Idle::default();
+        tunnel.read(REQUEST);
+        tunnel.write(ANSWER, false);
+        tunnel.read(b"CONNECT there:443 HTTP/1.1\r\n\r\n");
+        tunnel.write(b"HTTP/1.1 200 OK\r\n\r\n", false);
+        assert!(!tunnel.may_end_unsaid());
         let mut upgraded = Idle::default();
         upgraded.read(REQUEST);
         upgraded.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", false);
         upgraded.read(b"\x81\x00");
         assert!(!upgraded.may_end_unsaid());
+    }
+
+    #[test]
+    fn it_is_undecided_until_the_request_line_is_whole_and_that_is_not_http() {
+        let mut idle = Idle::default();
+        let line = REQUEST.len() - 2;
+        for byte in &REQUEST[..line - 1] {
+            idle.read(&[*byte]);
+            assert!(!idle.may_end_unsaid(), "{idle:?}");
+        }
+        idle.read(&REQUEST[line - 1..]);
+        assert!(idle.may_end_unsaid());
+        let mut endless = Idle::default();
+        endless.read(b"GET /");
+        endless.read(&[b'a'; 2 * PEEK]);
+        assert!(matches!(endless.protocol, Protocol::Other), "kept no further");
     }
 }
