@@ -150,8 +150,7 @@ mod asynchronous {
             context: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            let draining = self.draining();
-            self.idle.write(bytes, draining);
+            self.idle.write(bytes);
             Pin::new(&mut self.io).poll_write(context, bytes)
         }
 
@@ -171,9 +170,8 @@ mod asynchronous {
             context: &mut Context<'_>,
             bytes: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
-            let draining = self.draining();
             let first = bytes.first().map_or(&[][..], |slice| slice);
-            self.idle.write(first, draining);
+            self.idle.write(first);
             Pin::new(&mut self.io).poll_write_vectored(context, bytes)
         }
 

@@ -59,7 +59,7 @@ impl Idle {
 
     /// These bytes are about to be written. Answers are looked at also before the worker drains: what one that began
     /// earlier has announced still holds. That is cheap, only the head of an answer is read.
-    pub(super) fn write(&mut self, bytes: &[u8], _draining: bool) {
+    pub(super) fn write(&mut self, bytes: &[u8]) {
         if !matches!(self.protocol, Protocol::Http) {
             // Who speaks first, or to half a request line, speaks no HTTP.
             self.protocol = Protocol::Other;
@@ -137,8 +137,8 @@ mod tests {
         let mut idle = Idle::default();
         assert!(idle.may_end_unsaid(), "a request may be on its way");
         idle.read(REQUEST);
-        idle.write(ANSWER, true);
-        idle.write(b"connection: close", true);
+        idle.write(ANSWER);
+        idle.write(b"connection: close");
         assert!(idle.may_end_unsaid(), "that was a body");
         idle.read(b"");
         assert!(!idle.may_end_unsaid(), "the client has said its end");
@@ -146,19 +146,17 @@ mod tests {
 
     #[test]
     fn an_end_that_was_announced_is_said_whatever_the_client_still_sends() {
-        for draining in [false, true] {
-            for answer in [
-                LAST,
-                b"HTTP/1.0 200 OK\r\n\r\n",
-                b"HTTP/1.1 200 OK\r\nconnection:te, Close\r\n\r\n",
-            ] {
-                let mut idle = Idle::default();
-                idle.read(REQUEST);
-                idle.write(answer, draining);
-                assert!(!idle.may_end_unsaid());
-                idle.read(REQUEST);
-                assert!(!idle.may_end_unsaid(), "no answer comes to that one");
-            }
+        for answer in [
+            LAST,
+            b"HTTP/1.0 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nconnection:te, Close\r\n\r\n",
+        ] {
+            let mut idle = Idle::default();
+            idle.read(REQUEST);
+            idle.write(answer);
+            assert!(!idle.may_end_unsaid());
+            idle.read(REQUEST);
+            assert!(!idle.may_end_unsaid(), "no answer comes to that one");
         }
     }
 
@@ -166,10 +164,7 @@ mod tests {
     fn an_old_client_may_be_told_that_the_connection_stays() {
         let mut idle = Idle::default();
         idle.read(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
-        idle.write(
-            b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\nconnection: close\r\n",
-            true,
-        );
+        idle.write(b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\nconnection: close\r\n");
         assert!(idle.may_end_unsaid());
     }
 
@@ -190,17 +185,17 @@ mod tests {
             assert!(!idle.may_end_unsaid(), "{first:?}");
         }
         let mut speaks_first = Idle::default();
-        speaks_first.write(b"220 hello\r\n", false);
+        speaks_first.write(b"220 hello\r\n");
         assert!(!speaks_first.may_end_unsaid());
         let mut tunnel = Idle::default();
         tunnel.read(REQUEST);
-        tunnel.write(ANSWER, false);
+        tunnel.write(ANSWER);
         tunnel.read(b"CONNECT there:443 HTTP/1.1\r\n\r\n");
-        tunnel.write(b"HTTP/1.1 200 OK\r\n\r\n", false);
+        tunnel.write(b"HTTP/1.1 200 OK\r\n\r\n");
         assert!(!tunnel.may_end_unsaid());
         let mut upgraded = Idle::default();
         upgraded.read(REQUEST);
-        upgraded.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", false);
+        upgraded.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
         upgraded.read(b"\x81\x00");
         assert!(!upgraded.may_end_unsaid());
     }

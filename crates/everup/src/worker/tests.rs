@@ -196,7 +196,15 @@ fn what_came_just_before_the_end_is_still_taken() {
     for _ in 0..50 {
         let (mut primary, link) = Primary::new();
         let acceptor = listen(&mut primary, &link);
-        let app = std::thread::spawn(move || std::iter::from_fn(|| acceptor.accept_blocking().ok()).count());
+        let counted = Arc::clone(&link);
+        let app = std::thread::spawn(move || {
+            let mut taken = 0;
+            while let Ok(accepted) = acceptor.accept_blocking() {
+                drop(super::connection::Open::new(&counted, accepted.handed_over));
+                taken += 1;
+            }
+            taken
+        });
         let client = TcpStream::connect(primary.listener.local_addr().unwrap()).unwrap();
         let (connection, _) = primary.listener.accept().unwrap();
         let token = primary.token(connection.into());
