@@ -73,9 +73,10 @@
 //! `accepted` is said. If a worker dies before, or drains, another worker gets the connection. What the app has taken dies
 //! with it. When a [`Connection`] is dropped the primary hears of it, so that `least-connections` counts what is open.
 //!
-//! **Leaving.** A reload, a stop or SIGTERM: the worker leaves the rotation first, then [`Worker::on_drain`] is done,
-//! listeners give nothing more ([`AcceptError::Drained`]), what waited in them goes to other workers, the app finishes what
-//! it has begun and returns from `main`. A worker that takes too long is killed ([`StopPlan`]). When the primary dies,
+//! **Leaving.** A reload, a stop or SIGTERM: the worker leaves the rotation first. What was handed over an instant before
+//! is still taken, and read from once, for at most 250 ms. Then [`Worker::on_drain`] is done, listeners give nothing more
+//! ([`AcceptError::Drained`]), what still waits in them goes to other workers, the app finishes what it has begun and
+//! returns from `main`. A worker that takes too long is killed ([`StopPlan`]). When the primary dies,
 //! its workers are killed with it by the kernel; under Node's primary they drain ([`DrainReason::PrimaryGone`]).
 //!
 //! # Errors and limits
