@@ -81,6 +81,7 @@ impl Link {
     }
 
     /// Whether an everup primary may hold copies of our connections, so that only their end in the worker is to be said.
+    #[cfg(feature = "tokio")]
     pub(super) fn copies_are_held(&self) -> bool {
         self.reports && self.drain.reason() == Some(DrainReason::Primary)
     }
