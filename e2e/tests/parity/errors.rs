@@ -204,6 +204,11 @@ fn places_that_do_not_exist() -> Result<()> {
     crew.fails(
         &worker,
         &json!({ "do": "listen", "at": "no port at all" }),
+        "NoPort",
+    )?;
+    crew.fails(
+        &worker,
+        &json!({ "do": "listen", "at": "no such name:80" }),
         "Lookup",
     )?;
     crew.fails(
