@@ -37,7 +37,8 @@ pub(super) struct Link {
     socket: Option<OwnedFd>,
     state: Mutex<State>,
     pub(super) drain: Drain,
-    /// Whether nothing is accepted from sockets any more. Locked before [`State`], and held while something is accepted.
+    /// Whether nothing is accepted from sockets any more. Held while something is accepted; never is
+    /// [`State`] locked under it, but it may be locked under that.
     accepting: Mutex<bool>,
     /// Wakes the reader: there is something that could not be written at once, or something to be done later.
     wake: Option<OwnedFd>,
