@@ -10,6 +10,7 @@
 //!
 //! Must not know: clusters, arguments, terminals, the engine.
 
+mod app;
 mod client;
 mod error;
 mod frame;
@@ -18,8 +19,10 @@ mod reload;
 mod reply;
 mod request;
 mod status;
+pub mod v1;
 mod why;
 
+pub use app::{AppSpec, Condition, ExecMode, FilterEnv, NAMESPACE};
 pub use client::{Client, ClientError};
 pub use error::{Error, ErrorCode};
 pub use frame::{LineError, LineReader, REPLY_LIMIT, REQUEST_LIMIT, line};

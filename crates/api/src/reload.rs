@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How far a reload or restart is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Progress {
     /// What is being done.
     pub phase: Phase,
@@ -16,7 +16,7 @@ pub struct Progress {
 }
 
 /// What a reload or restart is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Phase {
@@ -40,7 +40,7 @@ pub enum Phase {
 }
 
 /// What a reload or restart came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Receipt {
     /// How it ended.
     pub outcome: Outcome,
@@ -73,7 +73,7 @@ pub struct Receipt {
 }
 
 /// How a reload or restart ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
@@ -91,7 +91,7 @@ pub enum Outcome {
 }
 
 /// A slot in a [`Receipt`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Replaced {
     /// The slot.
     pub slot: u32,

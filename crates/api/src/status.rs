@@ -4,7 +4,7 @@ use crate::Phase;
 use serde::{Deserialize, Serialize};
 
 /// The app and its workers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Status {
     /// Its name.
     pub app: String,
@@ -29,7 +29,7 @@ pub struct Status {
 }
 
 /// A reload or restart that is going on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ReloadStatus {
     /// The generation that it makes.
     pub generation: u64,
@@ -44,7 +44,7 @@ pub struct ReloadStatus {
 }
 
 /// Most workers died the same way within seconds: one of them is tried, the others wait.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Storm {
     /// Since it began; `None` if not known.
     #[serde(default)]
@@ -60,7 +60,7 @@ pub struct Storm {
 }
 
 /// One worker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WorkerStatus {
     /// Its number; never used again.
     pub worker: u32,
@@ -96,7 +96,7 @@ pub struct WorkerStatus {
 }
 
 /// What a worker is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Role {
@@ -116,7 +116,7 @@ pub enum Role {
 }
 
 /// What a worker does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WorkerState {

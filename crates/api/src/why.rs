@@ -4,7 +4,7 @@ use crate::Receipt;
 use serde::{Deserialize, Serialize};
 
 /// The last exits and reloads, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Why {
     /// The name of the app.
     pub app: String,
@@ -48,7 +48,7 @@ fn size<T: Serialize>(value: &T) -> usize {
 }
 
 /// The end of a worker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Exit {
     /// Its number.
     pub worker: u32,
@@ -81,7 +81,7 @@ pub struct Exit {
 }
 
 /// How a process ended, as the kernel tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum ExitStatus {

@@ -156,7 +156,7 @@ pub use history::{ExitRecord, Sequel};
 pub use limits::Limits;
 pub use message::{Handle, SendError};
 pub use output::{Line, LineSink, Stream};
-pub use spec::{Ask, Channel, Listen, ListenAddress, Output, Spec, StopPlan};
+pub use spec::{Ask, Channel, Listen, ListenAddress, OpenOutput, Output, Spec, StopPlan};
 pub use sys::{peer, signals};
 pub use worker::{
     AcceptError, Connection, DrainReason, EnvError, ListenError, Listener, Parent, UnixListener, Worker,

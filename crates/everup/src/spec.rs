@@ -5,7 +5,8 @@
 
 use crate::health::{HealthSpec, ReadySign};
 use crate::limits::Limits;
-use crate::output::LineSink;
+use crate::output::{LineSink, Stream};
+use everup_core::id::{Slot, WorkerId};
 use everup_core::reload::Rollout;
 use everup_core::restart::RestartPolicy;
 use everup_core::schedule::Policy;
@@ -13,9 +14,11 @@ use everup_core::wire::Serialization;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything about one cluster.
@@ -32,6 +35,8 @@ pub struct Spec {
     pub cwd: Option<PathBuf>,
     /// Added to (and winning over) our own environment.
     pub env: Vec<(OsString, OsString)>,
+    /// Workers get nothing of our own environment: only [`env`](Self::env), and what the protocols need.
+    pub clear_env: bool,
     /// How many workers are kept. 0 starts none: fork them with [`Cluster::fork`](crate::Cluster::fork).
     pub workers: u32,
     /// Who gets the next connection.
@@ -100,6 +105,7 @@ impl Spec {
             args: Vec::new(),
             cwd: None,
             env: Vec::new(),
+            clear_env: false,
             workers: 1,
             policy: Policy::default(),
             channel: Channel::default(),
@@ -215,6 +221,18 @@ pub enum Output {
     Lines(Box<dyn LineSink>),
     /// It goes to `/dev/null`.
     Null,
+    /// Somebody else says where it goes, for each worker.
+    Open(Arc<dyn OpenOutput>),
+}
+
+/// Gives workers their standard output and error.
+pub trait OpenOutput: Send + Sync + fmt::Debug {
+    /// What a worker that is about to be started shall have as this stream. Called in the engine's thread: it must not
+    /// wait.
+    ///
+    /// # Errors
+    /// The worker cannot be started then.
+    fn open(&self, worker: WorkerId, slot: Slot, stream: Stream) -> io::Result<OwnedFd>;
 }
 
 /// How a worker is stopped: first out of rotation, then asked, then killed.

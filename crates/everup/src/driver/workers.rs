@@ -200,6 +200,7 @@ impl Driver {
                 (Some(Stdio::Descriptor(descriptor)), _) => table.push((descriptor, number)),
                 (Some(Stdio::Inherit), _) | (None, Output::Inherit) => {}
                 (Some(Stdio::Null), _) | (None, Output::Null) => table.push((null()?, number)),
+                (None, Output::Open(outputs)) => table.push((outputs.open(worker, slot, stream)?, number)),
                 (None, Output::Lines(_)) => {
                     let (read_end, write_end) = self.pipe()?;
                     table.push((write_end, number));
@@ -267,7 +268,10 @@ impl Driver {
     }
 
     fn variables(&self, generation: u32) -> BTreeMap<OsString, OsString> {
-        let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        let mut env: BTreeMap<OsString, OsString> = match self.spec.clear_env {
+            true => BTreeMap::new(),
+            false => std::env::vars_os().collect(),
+        };
         for name in BETWEEN_US {
             env.remove(OsStr::new(name));
         }

@@ -1,0 +1,1 @@
+//! The daemon: it hosts apps and answers the control API.

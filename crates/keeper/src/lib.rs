@@ -1,0 +1,1 @@
+//! The keeper: it keeps descriptors and state while daemons come and go.
