@@ -15,6 +15,8 @@ mod client;
 mod error;
 mod frame;
 mod names;
+pub mod plan;
+pub mod redact;
 mod reload;
 mod reply;
 mod request;
