@@ -18,6 +18,7 @@ mod names;
 mod reload;
 mod reply;
 mod request;
+mod socket;
 mod status;
 pub mod v1;
 mod why;
