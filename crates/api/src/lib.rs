@@ -20,6 +20,7 @@ pub mod redact;
 mod reload;
 mod reply;
 mod request;
+mod socket;
 mod status;
 pub mod v1;
 mod why;
