@@ -1,9 +1,11 @@
 //! What the engine is told to do, and the way to it.
 
 use super::{Fork, Reload};
+use crate::driver::Version;
 use crate::message::SendError;
 use crate::output::wake;
 use crate::roster::Life;
+use crate::spec::Spec;
 use everup_core::app::{Accepted, Status, WorkerStatus};
 use everup_core::health::{ProbeId, Probed};
 use everup_core::id::WorkerId;
@@ -15,6 +17,9 @@ use std::sync::mpsc::{Sender, SyncSender};
 
 /// Where the answer to something that is sent goes.
 pub(crate) type Sent = SyncSender<Result<(), SendError>>;
+
+/// What a reload changes: for the cluster, and for the new generation.
+pub(crate) type Replacement = (Spec, Version);
 
 /// What the engine is told to do.
 #[derive(Debug)]
@@ -30,7 +35,7 @@ pub(crate) enum Command {
     Kill(WorkerId, i32),
     Stop,
     StopNow,
-    Reload(Reload, SyncSender<Accepted>),
+    Reload(Reload, Option<Box<Replacement>>, SyncSender<Accepted>),
     AbortReload,
     Scale(u32),
     Launch,
