@@ -1,1 +1,3 @@
 //! The daemon: it hosts apps and answers the control API.
+
+pub mod ledger;
