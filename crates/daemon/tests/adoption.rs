@@ -29,16 +29,28 @@ fn main() {
         return load(args[at + 1].parse().unwrap());
     }
     // `cargo test NAME` is about other tests.
-    if args.iter().skip(1).any(|arg| arg == "--list" || !arg.starts_with('-')) {
+    if args
+        .iter()
+        .skip(1)
+        .any(|arg| arg == "--list" || !arg.starts_with('-'))
+    {
         return;
     }
-    for policy in [everup::Policy::LeastConnections, everup::Policy::RoundRobin, everup::Policy::ReusePort] {
+    for policy in [
+        everup::Policy::LeastConnections,
+        everup::Policy::RoundRobin,
+        everup::Policy::ReusePort,
+    ] {
         survive(policy);
     }
 }
 
 fn survive(policy: everup::Policy) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let directory = tempfile::tempdir().unwrap();
     let app = directory.path().join("app.js");
     std::fs::write(&app, APP).unwrap();
@@ -100,10 +112,16 @@ fn get(port: u16) -> Result<u32, String> {
 }
 
 fn ask(stream: &mut TcpStream, connection: &str) -> Result<u32, String> {
-    write!(stream, "GET / HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n").map_err(|e| format!("write: {e}"))?;
+    write!(
+        stream,
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n"
+    )
+    .map_err(|e| format!("write: {e}"))?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    while !answer.ends_with(b"\n") && !answer.ends_with(b"0\r\n\r\n") || answer.ends_with(b"\r\n\r\n") && !answer.ends_with(b"0\r\n\r\n") {
+    while !answer.ends_with(b"\n") && !answer.ends_with(b"0\r\n\r\n")
+        || answer.ends_with(b"\r\n\r\n") && !answer.ends_with(b"0\r\n\r\n")
+    {
         match stream.read(&mut buffer) {
             Ok(0) => return Err(format!("closed after {} bytes", answer.len())),
             Ok(read) => answer.extend_from_slice(&buffer[..read]),
@@ -112,7 +130,9 @@ fn ask(stream: &mut TcpStream, connection: &str) -> Result<u32, String> {
     }
     let text = String::from_utf8_lossy(&answer);
     let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
-    body.split_whitespace().find_map(|word| word.parse().ok()).ok_or_else(|| format!("no pid in {text:?}"))
+    body.split_whitespace()
+        .find_map(|word| word.parse().ok())
+        .ok_or_else(|| format!("no pid in {text:?}"))
 }
 
 /// Fresh connections and one kept alive, until standard input ends.
@@ -151,7 +171,11 @@ fn load(port: u16) {
     for thread in threads {
         thread.join().unwrap();
     }
-    println!("done {} failed {}", done.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
+    println!(
+        "done {} failed {}",
+        done.load(Ordering::Relaxed),
+        failed.load(Ordering::Relaxed)
+    );
 }
 
 /// Starts a process that shares our descriptors and is the engine's.
@@ -201,7 +225,9 @@ fn serve(app: &std::path::Path, port: u16, policy: everup::Policy) {
                 .filter(|number| is_tcp_stream(*number))
                 .map(own)
                 .collect();
-            let marks = everup::cluster::marked_children(&rustix::process::getppid().unwrap().as_raw_nonzero().to_string());
+            let marks = everup::cluster::marked_children(
+                &rustix::process::getppid().unwrap().as_raw_nonzero().to_string(),
+            );
             let adopted = Cluster::adopt(left, Output::Null, keeping(ledger), Arc::new(marks)).unwrap();
             strays.into_iter().for_each(|stray| adopted.0.take_in(stray));
             adopted
@@ -226,12 +252,18 @@ fn serve(app: &std::path::Path, port: u16, policy: everup::Policy) {
 }
 
 fn keeping(ledger: AppLedger) -> Keeping {
-    Keeping { ledger: Box::new(ledger), exits: None }
+    Keeping {
+        ledger: Box::new(ledger),
+        exits: None,
+    }
 }
 
 fn open_numbers() -> Vec<i32> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// A connection of a client's.

@@ -27,6 +27,7 @@ use crate::message::{Handle, SendError};
 use crate::roster::Roster;
 use crate::spec::Spec;
 use everup_core::app::{Accepted, Status, WorkerStatus};
+use everup_core::cause::Cause;
 use everup_core::id::{Slot, WorkerId};
 use everup_core::reload::Receipt;
 use everup_core::worker::State;
@@ -186,6 +187,12 @@ impl Cluster {
     /// it likes. [`stop`](Self::stop) has an end.
     pub fn disconnect_all(&self) {
         self.commander.send(Command::DisconnectAll);
+    }
+
+    /// Another worker takes the place of this one, without a gap: it is started first. Nothing happens if the worker is gone
+    /// or on its way out.
+    pub fn replace(&self, worker: WorkerId, cause: Cause) {
+        self.commander.send(Command::Replace(worker, cause));
     }
 
     /// Cuts the channel without a word.

@@ -7,6 +7,7 @@ use crate::output::wake;
 use crate::roster::Life;
 use crate::spec::Spec;
 use everup_core::app::{Accepted, Status, WorkerStatus};
+use everup_core::cause::Cause;
 use everup_core::health::{ProbeId, Probed};
 use everup_core::id::WorkerId;
 use everup_core::wire::HandleKind;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Released(WorkerId, String),
     Disconnect(WorkerId),
     DisconnectAll,
+    Replace(WorkerId, Cause),
     Cut(WorkerId),
     Kill(WorkerId, i32),
     Stop,
