@@ -2,6 +2,12 @@
 //!
 //! Without the keeper: this program is the one that shares its descriptors with the engine's process. It is a `main` of
 //! its own, because a process that clones itself must have one thread only.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that is a program of its own"
+)]
 
 use everup::estate::Keeping;
 use everup::{Channel, Cluster, Output, Spec};
