@@ -18,6 +18,7 @@ mod http;
 mod ids;
 mod journal;
 mod launcher;
+pub mod ledger;
 mod list;
 mod ops;
 mod order;

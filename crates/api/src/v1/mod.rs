@@ -30,6 +30,9 @@
 mod body;
 
 pub use body::{from_body, from_value};
+mod client;
+
+pub use client::{CallError, Client, Events};
 
 use crate::{AppSpec, Error, Receipt, ReloadStatus, Role, WorkerState};
 use serde::{Deserialize, Serialize};

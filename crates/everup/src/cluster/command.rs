@@ -1,10 +1,13 @@
 //! What the engine is told to do, and the way to it.
 
 use super::{Fork, Reload};
+use crate::driver::Version;
 use crate::message::SendError;
 use crate::output::wake;
 use crate::roster::Life;
+use crate::spec::Spec;
 use everup_core::app::{Accepted, Status, WorkerStatus};
+use everup_core::cause::Cause;
 use everup_core::health::{ProbeId, Probed};
 use everup_core::id::WorkerId;
 use everup_core::wire::HandleKind;
@@ -16,6 +19,9 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender};
 /// Where the answer to something that is sent goes.
 pub(crate) type Sent = SyncSender<Result<(), SendError>>;
 
+/// What a reload changes: for the cluster, and for the new generation.
+pub(crate) type Replacement = (Spec, Version);
+
 /// What the engine is told to do.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -26,14 +32,16 @@ pub(crate) enum Command {
     Released(WorkerId, String),
     Disconnect(WorkerId),
     DisconnectAll,
+    Replace(WorkerId, Cause),
     Cut(WorkerId),
     Kill(WorkerId, i32),
     Stop,
     StopNow,
-    Reload(Reload, SyncSender<Accepted>),
+    Reload(Reload, Option<Box<Replacement>>, SyncSender<Accepted>),
     AbortReload,
     Scale(u32),
     Launch,
+    TakeIn(OwnedFd),
     Measured(WorkerId, u64),
     Probed(WorkerId, ProbeId, Probed),
     Look(WorkerId, SyncSender<Option<WorkerStatus>>),
