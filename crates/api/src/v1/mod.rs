@@ -29,7 +29,7 @@
 
 mod body;
 
-pub use body::{from_body, from_value};
+pub use body::{explain, from_body, from_value};
 mod client;
 
 pub use client::{CallError, Client, Events};

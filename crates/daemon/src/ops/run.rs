@@ -32,14 +32,8 @@ impl Wanted {
 }
 
 impl Daemon {
-    /// What runs of the app is stopped, and it is started as wanted. Answers when its workers are processes. What cannot
-    /// be prepared changes nothing; gives what the user should know.
-    pub(crate) async fn run(self: &Host, turn: &Turn, wanted: Wanted) -> Result<Vec<String>, Error> {
-        let prepared = self.prepare(&wanted.spec, &wanted.inherited).await?;
-        self.run_prepared(turn, wanted, prepared).await
-    }
-
-    /// The same, when it is prepared already.
+    /// What runs of the app is stopped, and it is started as wanted. Answers when its workers are processes; gives what the
+    /// user should know.
     pub(crate) async fn run_prepared(
         self: &Host,
         turn: &Turn,
@@ -55,7 +49,6 @@ impl Daemon {
             facts,
         } = prepared;
         let workers = spec.workers;
-        let name = spec.name.clone();
         spec.output = self.outputs.of(&wanted.spec);
         {
             let mut kept = app.kept();
@@ -88,11 +81,7 @@ impl Daemon {
             spec: wanted.spec,
         });
         tokio::spawn(follow(Arc::clone(self), Arc::clone(app), events));
-        if let Some(triggers) = triggers {
-            self.arm(app, triggers).map_err(|error| {
-                Error::new(ErrorCode::Internal, format!("start a thread for {name}: {error}"))
-            })?;
-        }
+        self.rearm(app, triggers)?;
         let result = self.forked(turn, workers).await;
         self.state_changed();
         result.map(|()| notices)
@@ -138,6 +127,23 @@ impl Daemon {
         app.changed();
         app.until(|kept| kept.run.is_none().then_some(())).await;
         true
+    }
+
+    /// Other triggers for a cluster that goes on.
+    pub(crate) fn rearm(
+        self: &Host,
+        app: &Arc<App>,
+        triggers: Option<Box<dyn Triggers>>,
+    ) -> Result<(), Error> {
+        let old = app.kept().run.as_mut().and_then(|run| run.firing.take());
+        if let Some(old) = old {
+            // It may be in the middle of a call to us.
+            tokio::task::spawn_blocking(move || drop(old));
+        }
+        let Some(triggers) = triggers else { return Ok(()) };
+        let what = format!("start a thread for `{}`", app.name);
+        self.arm(app, triggers)
+            .map_err(|error| Error::new(ErrorCode::Internal, format!("{what}: {error}")))
     }
 
     fn arm(self: &Host, app: &Arc<App>, triggers: Box<dyn Triggers>) -> io::Result<()> {
