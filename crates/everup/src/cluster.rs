@@ -33,6 +33,7 @@ use everup_core::reload::Receipt;
 use everup_core::worker::State;
 use serde::Serialize;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
@@ -74,6 +75,18 @@ pub struct Cluster {
     /// `None` when somebody has seen its end.
     engine: Mutex<Option<JoinHandle<Outcome>>>,
     outcome: OnceLock<Outcome>,
+}
+
+/// A [`Status`] that was asked for: [`Cluster::ask_status`].
+#[derive(Debug)]
+pub struct AskedStatus(Receiver<Status>);
+
+impl AskedStatus {
+    /// Waits for it, some tens of microseconds; `None` after the end of the cluster.
+    #[must_use]
+    pub fn wait(self) -> Option<Status> {
+        self.0.recv().ok()
+    }
 }
 
 /// A worker as it is now.
@@ -233,6 +246,13 @@ impl Cluster {
             worker.memory = crate::meter::tree(worker.pid);
         }
         Some(status)
+    }
+
+    /// Asks for the [`status`](Self::status) without the workers' memory, and waits for it only later: who has many
+    /// clusters asks all of them before waiting for the first.
+    #[must_use]
+    pub fn ask_status(&self) -> AskedStatus {
+        AskedStatus(self.commander.asked(Command::Status))
     }
 
     /// Replaces all workers by a new generation, without losing a connection. See

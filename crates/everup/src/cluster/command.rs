@@ -14,7 +14,7 @@ use everup_core::wire::HandleKind;
 use serde_json::value::RawValue;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
 /// Where the answer to something that is sent goes.
 pub(crate) type Sent = SyncSender<Result<(), SendError>>;
@@ -69,11 +69,16 @@ impl Commander {
         wake(&self.wake);
     }
 
-    /// Waits for an answer; `None` when there is no engine any more.
-    pub(crate) fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+    /// Asks, and leaves the waiting for later.
+    pub(crate) fn asked<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Receiver<T> {
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
         self.send(command(answer));
-        answered.recv().ok()
+        answered
+    }
+
+    /// Waits for an answer; `None` when there is no engine any more.
+    pub(crate) fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+        self.asked(command).recv().ok()
     }
 }
 
