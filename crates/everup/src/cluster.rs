@@ -14,7 +14,7 @@ pub(crate) use command::{Command, Commander, Release, Sent};
 pub use events::{Events, TimedOut};
 pub use fork::{Fork, Stdio};
 pub use reload::{Reload, Reloading};
-pub use start::StartError;
+pub use start::{StartError, end_stray, marked_children};
 pub use until::RunError;
 
 use crate::event::Outcome;
@@ -27,6 +27,7 @@ use everup_core::id::{Slot, WorkerId};
 use everup_core::reload::Receipt;
 use everup_core::worker::State;
 use serde::Serialize;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
@@ -252,6 +253,12 @@ impl Cluster {
     /// Runs a [job](crate::Spec::job), unless it still runs ([`Event::Overlap`](crate::Event::Overlap)).
     pub fn launch(&self) {
         self.commander.send(Command::Launch);
+    }
+
+    /// A connection that was accepted, and that nobody knows of: one that this cluster serves goes to a worker, unless a
+    /// worker has it open. For what a dead engine accepted last ([`adopt`](Self::adopt)).
+    pub fn take_in(&self, connection: OwnedFd) {
+        self.commander.send(Command::TakeIn(connection));
     }
 
     /// How workers have ended, the last [`EXITS`](crate::history::EXITS) of them, oldest first. Works after the end,

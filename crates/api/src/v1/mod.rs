@@ -27,6 +27,10 @@
 //! | `POST /v1/kill` | | stream, [`Done`]; the daemon ends after it |
 //! | `POST /v1/upgrade` | [`Upgrade`] | [`Done`]; the daemon is replaced after it |
 
+mod client;
+
+pub use client::{CallError, Client, Events};
+
 use crate::{AppSpec, Error, Receipt, ReloadStatus, Role, WorkerState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

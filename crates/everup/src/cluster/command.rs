@@ -34,6 +34,7 @@ pub(crate) enum Command {
     AbortReload,
     Scale(u32),
     Launch,
+    TakeIn(OwnedFd),
     Measured(WorkerId, u64),
     Probed(WorkerId, ProbeId, Probed),
     Look(WorkerId, SyncSender<Option<WorkerStatus>>),

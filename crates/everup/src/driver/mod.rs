@@ -18,6 +18,7 @@ mod burial;
 mod drain;
 mod group;
 mod health;
+pub(crate) mod keep;
 mod obey;
 mod report;
 mod workers;
@@ -27,6 +28,7 @@ pub(crate) use report::{Reporter, Told, reporter};
 use crate::bind::{self, BoundSocket};
 use crate::cluster::{Command, Commander, Fork};
 use crate::confine::Confiner;
+use crate::estate::{Heirloom, Keeping};
 use crate::event::Outcome;
 use crate::meter::Meter;
 use crate::oom;
@@ -52,7 +54,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use workers::WorkerIo;
 
 /// Bytes that may be queued for a worker that does not read its channel.
@@ -73,7 +75,8 @@ pub(crate) struct Driver {
     spec: Spec,
     confiner: Confiner,
     app: App,
-    started: Instant,
+    /// The monotonic clock when it began: all times count from here.
+    base: Duration,
     now: Time,
     poller: Poller,
     /// Tells the descendants of this cluster's workers from those of any other's.
@@ -117,6 +120,14 @@ pub(crate) struct Driver {
     buffer: Vec<u8>,
     events: Vec<wire::Event>,
     outcome: Option<Outcome>,
+    /// Where the state is written down for a successor.
+    keeping: Option<Keeping>,
+    /// Something has changed since.
+    dirty: bool,
+    /// It could not be written down, and that was told.
+    unrecorded: bool,
+    closing: Vec<keep::Closing>,
+    blob: Vec<u8>,
 }
 
 /// Names and values.
@@ -158,10 +169,12 @@ enum Later {
     /// The worker may have answered its hand-overs, and its connections can be copied.
     Hold(WorkerId),
     Bury(WorkerId),
+    /// It may have got this handle, or not.
+    Doubt(WorkerId, Token),
 }
 
 /// A socket that workers asked for.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Listener {
     socket: BoundSocket,
     token: Token,
@@ -196,12 +209,14 @@ impl Listener {
 }
 
 /// Descriptors that are being sent, or may have to be sent again, by token.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Descriptors {
     next: u64,
     /// Connections, until a worker has taken them.
+    #[serde(with = "crate::estate::number::by_token")]
     connections: HashMap<Token, OwnedFd>,
     /// Handles of the user's, until they are delivered.
+    #[serde(with = "crate::estate::number::by_token_for")]
     handles: HashMap<Token, (WorkerId, OwnedFd)>,
 }
 
@@ -221,6 +236,7 @@ fn meter(limit: u64, commander: Commander) -> io::Result<Meter> {
 impl Driver {
     /// # Errors
     /// When the system refuses epoll or the like.
+    #[expect(clippy::too_many_arguments, reason = "each is made by somebody else")]
     pub(crate) fn new(
         mut spec: Spec,
         confiner: Confiner,
@@ -229,6 +245,7 @@ impl Driver {
         commands: Receiver<Command>,
         wake: OwnedFd,
         reporter: Reporter,
+        keeping: Option<Keeping>,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         poller.watch(&wake, Key::Command)?;
@@ -257,7 +274,7 @@ impl Driver {
             trouble_until: Time::ZERO,
             meter: meter.transpose()?,
             oom: oom::Counter::new(),
-            started: Instant::now(),
+            base: keep::clock(),
             now: Time::ZERO,
             poller,
             mark,
@@ -281,6 +298,11 @@ impl Driver {
             buffer: vec![0; crate::channel::READ_BUFFER],
             events: Vec::new(),
             outcome: None,
+            keeping,
+            dirty: true,
+            unrecorded: false,
+            closing: Vec::new(),
+            blob: Vec::new(),
         })
     }
 
@@ -290,7 +312,20 @@ impl Driver {
             self.reporter
                 .bound(asked.name.clone(), bind::address(asked, socket));
         }
+        self.record_settings();
         self.feed(Input::Start);
+        self.serve()
+    }
+
+    /// Goes on where a dead engine stopped, until the cluster has ended. `strays`: processes with the mark of a worker,
+    /// of any cluster.
+    pub(crate) fn run_on(mut self, left: Heirloom, strays: &[(u32, String)]) -> Outcome {
+        self.inherit(left, strays);
+        self.feed(Input::Tick);
+        self.serve()
+    }
+
+    fn serve(mut self) -> Outcome {
         let mut ready: Vec<Ready> = Vec::new();
         loop {
             let more = self.accept();
@@ -302,6 +337,7 @@ impl Driver {
                 return outcome;
             }
             let due = self.due();
+            self.record();
             let limit = if more {
                 Some(Duration::ZERO)
             } else {
@@ -315,7 +351,7 @@ impl Driver {
                     workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
                 };
             }
-            self.now = Time(self.started.elapsed());
+            self.now = Time(keep::clock().saturating_sub(self.base));
             for news in ready.drain(..) {
                 self.news(news);
             }
@@ -349,6 +385,7 @@ impl Driver {
                 Later::Reap(worker) => self.exited(worker),
                 Later::Hold(worker) => self.take_copies(worker),
                 Later::Bury(worker) => self.look_at_burial(worker),
+                Later::Doubt(worker, token) => self.doubt(worker, token),
             }
         }
     }
@@ -365,10 +402,17 @@ impl Driver {
     /// After everything is written: a fork takes longer than a hand-over.
     /// True if anybody was started: what follows from it is to be looked at.
     fn give_birth(&mut self) -> bool {
+        if !self.births.is_empty() {
+            // Who comes after us must know of them before they are there.
+            self.record();
+        }
         let births = std::mem::take(&mut self.births);
         let any = !births.is_empty();
         for (worker, slot, generation) in births {
             self.spawn(worker, slot, generation);
+        }
+        if any {
+            self.record();
         }
         any
     }
@@ -414,6 +458,7 @@ impl Driver {
 
     /// Feeds the machine and does what it says, until it has nothing more to say.
     fn feed(&mut self, input: Input) {
+        self.dirty = true;
         self.followups.push_back(input);
         if std::mem::replace(&mut self.feeding, true) {
             return;
@@ -497,6 +542,9 @@ impl Driver {
 
     /// Writes what the channels have to say.
     fn write(&mut self) {
+        if !self.talkative.is_empty() {
+            self.record();
+        }
         while let Some(worker) = self.talkative.pop() {
             self.write_to(worker);
         }

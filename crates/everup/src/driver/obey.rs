@@ -18,6 +18,7 @@ use std::sync::mpsc::SyncSender;
 impl Driver {
     pub(super) fn obey(&mut self, command: Command) {
         self.bear();
+        self.dirty = true;
         match command {
             Command::Fork(fork, answer) => self.fork(fork, &answer),
             // Nobody may wait for these answers any more.
@@ -45,6 +46,7 @@ impl Driver {
             Command::AbortReload => self.feed(Input::AbortReload),
             Command::Scale(workers) => self.feed(Input::Scale { workers }),
             Command::Launch => self.feed(Input::Launch),
+            Command::TakeIn(connection) => self.take_in(connection),
             Command::Probed(worker, probe, found) => self.feed(Input::Probed { worker, probe, found }),
             Command::Measured(worker, bytes) => self.feed(Input::Measured { worker, bytes }),
             Command::Look(worker, answer) => {
@@ -97,6 +99,7 @@ impl Driver {
             let same = || self.generations.get(&running).cloned();
             let env = reload.env.or_else(same).unwrap_or_default();
             self.generations.insert(generation, env);
+            self.record_settings();
         }
         // The owner may not wait for the answer.
         answer.send(accepted).ok();

@@ -1,7 +1,7 @@
 //! Workers as processes with channels: starting them, hearing them, burying them.
 
 use super::health::Private;
-use super::{Driver, Later, SEND_QUEUE};
+use super::{Driver, Later, SEND_QUEUE, keep};
 use crate::cgroup::Leaf;
 use crate::channel::{Channel, Read, Written};
 use crate::cluster::{Release, Stdio};
@@ -26,7 +26,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A worker's descriptors.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct WorkerIo {
     pub(super) process: Process,
     pub(super) channel: Option<Channel>,
@@ -39,6 +39,7 @@ pub(super) struct WorkerIo {
     /// Its control group, if it has one: removed when the worker is buried.
     pub(super) group: Option<Leaf>,
     /// Those that were killed with it.
+    #[serde(skip)]
     pub(super) victims: Vec<Victim>,
 }
 
@@ -120,6 +121,7 @@ impl Driver {
             cwd,
             descriptors: &descriptors,
             confinement: &confinement,
+            outlives: self.keeping.is_some(),
         })?;
 
         let process = Process::new(pid, mark)?;
@@ -302,7 +304,13 @@ impl Driver {
             return false;
         };
         let mut events = std::mem::take(&mut self.events);
-        let read = channel.read(&mut self.buffer, &mut events);
+        let ledger = self.keeping.as_mut().map(|keeping| &mut *keeping.ledger);
+        self.dirty = true;
+        let read = channel.read(
+            &mut self.buffer,
+            &mut events,
+            ledger.map(|ledger| (worker, ledger)),
+        );
         for event in events.drain(..) {
             self.said(worker, event);
         }
@@ -333,7 +341,7 @@ impl Driver {
         }
     }
 
-    fn said(&mut self, worker: WorkerId, event: Event) {
+    pub(super) fn said(&mut self, worker: WorkerId, event: Event) {
         if matches!(event, Event::Handle { .. } | Event::Opaque(_) | Event::Discard) {
             self.feed(Input::Heard { worker });
         }
@@ -378,7 +386,9 @@ impl Driver {
             return;
         };
         let (descriptors, listeners) = (&self.descriptors, &self.listeners);
-        let written = channel.write(|token| Self::find(descriptors, listeners, token));
+        let ledger = self.keeping.as_mut().map(|keeping| &mut *keeping.ledger);
+        let find = |token| Self::find(descriptors, listeners, token);
+        let written = channel.write(find, ledger.map(|ledger| (worker, ledger)));
         match written {
             // What was queued before the end is not lost with it.
             Written::All if channel.closing && channel.session.backlog() == 0 => {
@@ -417,10 +427,14 @@ impl Driver {
             return;
         };
         self.poller.forget(channel.descriptor());
-        drop(channel);
-        self.descriptors
+        self.close(keep::Closing::Channel(Box::new(channel)));
+        let gone = self
+            .descriptors
             .handles
-            .retain(|_, (receiver, _)| *receiver != worker);
+            .extract_if(|_, (receiver, _)| *receiver == worker);
+        for (_, (_, handle)) in gone.collect::<Vec<_>>() {
+            self.close(handle);
+        }
         self.feed(Input::ChannelClosed { worker });
     }
 
@@ -438,7 +452,8 @@ impl Driver {
         let Some(io) = self.workers.get(&worker) else {
             return;
         };
-        let Some(status) = io.process.reap() else {
+        let exits = self.keeping.as_ref().and_then(|keeping| keeping.exits.as_ref());
+        let Some(status) = io.process.reap(exits) else {
             // Readable, and not to be reaped: a debugger has it. It would be reported for ever.
             self.poller.forget(io.process.descriptor());
             return self.later(Later::Reap(worker));
