@@ -6,6 +6,7 @@
 //! number in the ledger always means what the ledger says.
 
 use super::style::{Style, Writer};
+use everup_keeper::Contents;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,18 +14,22 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-/// Memory that outlives the daemon.
-pub trait Store: Send + fmt::Debug {
+/// Memory that outlives the daemon. After an error, what was there is still there.
+pub(super) trait Store: Send + fmt::Debug {
     /// Replaces everything, at one instant.
-    ///
-    /// # Errors
-    /// There is no memory; what was there is still there.
     fn snapshot(&mut self, blob: &[u8]) -> io::Result<()>;
     /// Adds a record, at one instant.
-    ///
-    /// # Errors
-    /// There is no memory; what was there is still there.
     fn append(&mut self, record: &[u8]) -> io::Result<()>;
+}
+
+impl Store for everup_keeper::Memory {
+    fn snapshot(&mut self, blob: &[u8]) -> io::Result<()> {
+        Self::snapshot(self, blob)
+    }
+
+    fn append(&mut self, record: &[u8]) -> io::Result<()> {
+        Self::append(self, record)
+    }
 }
 
 /// Where the bytes of one pipe go.
@@ -141,9 +146,9 @@ impl Ledger {
 
     /// What a predecessor left. A record that cannot be read is of a later version that had to fall back: it is
     /// passed over.
-    pub(super) fn restore(snapshot: &[u8], records: &[Vec<u8>]) -> Self {
-        let mut ledger: Self = serde_json::from_slice(snapshot).unwrap_or_default();
-        records
+    pub(super) fn restore(left: &Contents) -> Self {
+        let mut ledger: Self = serde_json::from_slice(&left.snapshot).unwrap_or_default();
+        left.records
             .iter()
             .filter_map(|record| serde_json::from_slice(record).ok())
             .for_each(|record| ledger.apply(record));
@@ -215,15 +220,18 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[derive(Debug, Clone, Default)]
-    struct Kept(Arc<Mutex<(Vec<u8>, Vec<Vec<u8>>)>>);
+    struct Kept(Arc<Mutex<Contents>>);
 
     impl Store for Kept {
         fn snapshot(&mut self, blob: &[u8]) -> io::Result<()> {
-            *self.0.lock().unwrap() = (blob.to_vec(), Vec::new());
+            *self.0.lock().unwrap() = Contents {
+                snapshot: blob.to_vec(),
+                ..Contents::default()
+            };
             Ok(())
         }
         fn append(&mut self, record: &[u8]) -> io::Result<()> {
-            self.0.lock().unwrap().1.push(record.to_vec());
+            self.0.lock().unwrap().records.push(record.to_vec());
             Ok(())
         }
     }
@@ -271,8 +279,7 @@ mod tests {
         let mut journal = Journal::new(Box::new(kept.clone()), Ledger::default()).unwrap();
         for record in records() {
             journal.note(record).unwrap();
-            let (snapshot, records) = kept.0.lock().unwrap().clone();
-            assert_eq!(&Ledger::restore(&snapshot, &records), journal.ledger());
+            assert_eq!(&Ledger::restore(&kept.0.lock().unwrap()), journal.ledger());
         }
         let mut fds: Vec<RawFd> = journal.ledger().descriptors().collect();
         fds.sort_unstable();
@@ -294,14 +301,18 @@ mod tests {
             };
             journal.note(Record::Step { fd: 7, step }).unwrap();
         }
-        let (snapshot, records) = kept.0.lock().unwrap().clone();
-        assert!(records.iter().map(Vec::len).sum::<usize>() < 2 * MUCH);
-        assert_eq!(&Ledger::restore(&snapshot, &records), journal.ledger());
+        let left = kept.0.lock().unwrap();
+        assert!(left.records.iter().map(Vec::len).sum::<usize>() < 2 * MUCH);
+        assert_eq!(&Ledger::restore(&left), journal.ledger());
     }
 
     #[test]
     fn what_cannot_be_read_is_passed_over() {
-        let ledger = Ledger::restore(b"?", &[b"{}".to_vec(), br#"{"Left":{"fd":1}}"#.to_vec()]);
-        assert_eq!(ledger, Ledger::default());
+        let left = Contents {
+            snapshot: b"?".to_vec(),
+            records: vec![b"{}".to_vec(), br#"{"Left":{"fd":1}}"#.to_vec()],
+            ..Contents::default()
+        };
+        assert_eq!(Ledger::restore(&left), Ledger::default());
     }
 }

@@ -34,10 +34,9 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
-pub use journal::Store;
-
 use everup::{OpenOutput, Slot, Stream, WorkerId};
 use everup_api::AppSpec;
+use everup_keeper::{Contents, Memory};
 use files::lock;
 use journal::{Journal, Ledger, Record, Route};
 use paths::Paths;
@@ -54,22 +53,11 @@ use std::time::Duration;
 use style::Style;
 use thread::{Command, Thread};
 
-/// Makes a descriptor ours that a predecessor left under this number.
-pub type Adopt = fn(RawFd) -> io::Result<OwnedFd>;
+/// The name of the [`Memory`] for [`Logs::start`].
+pub const MEMORY: &str = "logs";
 
 /// How long an answer of the thread is waited for: it may be writing to a slow disk.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a predecessor left.
-#[derive(Debug)]
-pub struct Left<'a> {
-    /// The last snapshot.
-    pub snapshot: &'a [u8],
-    /// The records after it.
-    pub records: &'a [Vec<u8>],
-    /// How its descriptors become ours.
-    pub adopt: Adopt,
-}
 
 /// The output of all apps. See the module's documentation.
 #[derive(Debug)]
@@ -113,26 +101,17 @@ impl fmt::Debug for AppLogs {
 }
 
 impl Logs {
-    /// Starts the thread; goes on with what a predecessor left. Files are in `directory` unless an app says otherwise.
+    /// Starts the thread; goes on with what a predecessor left in the memory ([`MEMORY`]), which is nothing at first. Files
+    /// are in `directory` unless an app says otherwise.
     ///
     /// # Errors
     /// No descriptors, no memory, or no thread.
-    pub fn start(directory: &Path, store: Box<dyn Store>, left: Option<Left<'_>>) -> io::Result<Self> {
-        let ledger = left.as_ref().map_or_else(Ledger::default, |left| {
-            Ledger::restore(left.snapshot, left.records)
-        });
-        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
-        let shared = Arc::new(Shared {
-            journal: Mutex::new(Journal::new(store, ledger.clone())?),
-            commands: Mutex::default(),
-            wake: rustix::event::eventfd(0, flags)?,
-            troubles: Mutex::default(),
-            adopted: ledger.descriptors().collect(),
-        });
+    pub fn start(directory: &Path, memory: Memory, left: &Contents) -> io::Result<Self> {
+        let ledger = Ledger::restore(left);
+        let kept = memory.fd().as_raw_fd();
+        let shared = Arc::new(Shared::new(Box::new(memory), ledger.clone(), kept)?);
         let mut thread = Thread::new(Arc::clone(&shared))?;
-        if let Some(left) = left {
-            thread.adopt(&ledger, left.adopt);
-        }
+        thread.adopt(&ledger);
         let thread = std::thread::Builder::new()
             .name("everup-logs".into())
             .spawn(move || thread.run())?;
@@ -232,6 +211,17 @@ impl Drop for Logs {
 }
 
 impl Shared {
+    fn new(store: Box<dyn journal::Store>, ledger: Ledger, kept: RawFd) -> io::Result<Self> {
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        Ok(Self {
+            adopted: ledger.descriptors().chain([kept]).collect(),
+            journal: Mutex::new(Journal::new(store, ledger)?),
+            commands: Mutex::default(),
+            wake: rustix::event::eventfd(0, flags)?,
+            troubles: Mutex::default(),
+        })
+    }
+
     fn tell(&self, command: Command) {
         lock(&self.commands).push(command);
         // Full: it has been woken often enough.

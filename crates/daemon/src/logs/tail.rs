@@ -6,18 +6,20 @@ use std::os::unix::fs::FileExt;
 
 const BLOCK: u64 = 64 * 1024;
 
-/// Where the last `lines` lines of the file's first `end` bytes begin. A piece at the end without a newline is a line.
+/// Where the last `lines` lines of the file's first `end` bytes begin, but at most `most` bytes before. A piece at the end
+/// without a newline is a line.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn begin(file: &File, end: u64, lines: usize) -> io::Result<u64> {
+pub fn begin(file: &File, end: u64, lines: usize, most: u64) -> io::Result<u64> {
+    let floor = end.saturating_sub(most);
     if lines == 0 {
         return Ok(end);
     }
     let mut block = vec![0; usize::try_from(BLOCK.min(end)).map_err(io::Error::other)?];
     let (mut at, mut found) = (end, 0);
-    while at > 0 {
-        let start = at.saturating_sub(BLOCK);
+    while at > floor {
+        let start = at.saturating_sub(BLOCK).max(floor);
         let length = usize::try_from(at - start).map_err(io::Error::other)?;
         file.read_exact_at(&mut block[..length], start)?;
         for index in (0..length).rev() {
@@ -32,16 +34,16 @@ pub fn begin(file: &File, end: u64, lines: usize) -> io::Result<u64> {
         }
         at = start;
     }
-    Ok(0)
+    Ok(floor)
 }
 
 /// The last lines, each without its newline, and at most `most` bytes of them.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn last(file: &File, lines: usize, most: usize) -> io::Result<Vec<Vec<u8>>> {
+pub fn last(file: &File, lines: usize, most: u64) -> io::Result<Vec<Vec<u8>>> {
     let end = file.metadata()?.len();
-    let start = begin(file, end, lines)?.max(end.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX)));
+    let start = begin(file, end, lines, most)?;
     let mut text = vec![0; usize::try_from(end - start).map_err(io::Error::other)?];
     file.read_exact_at(&mut text, start)?;
     let text = text.strip_suffix(b"\n").unwrap_or(&text);
@@ -59,7 +61,7 @@ mod tests {
     fn lines(text: &[u8], count: usize) -> Vec<String> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text).unwrap();
-        let found = last(&file, count, usize::MAX).unwrap();
+        let found = last(&file, count, u64::MAX).unwrap();
         found
             .into_iter()
             .map(|line| String::from_utf8(line).unwrap())
@@ -84,12 +86,12 @@ mod tests {
 
     #[test]
     fn a_huge_file_is_read_from_its_end() {
-        let mut file = tempfile::tempfile().unwrap();
+        let file = tempfile::tempfile().unwrap();
         file.set_len(10 << 30).unwrap();
-        std::io::Seek::seek(&mut file, io::SeekFrom::End(0)).unwrap();
-        file.write_all(b"\nlast\n").unwrap();
+        file.write_all_at(b"\nlast\n", 10 << 30).unwrap();
         let end = file.metadata().unwrap().len();
-        assert_eq!(begin(&file, end, 1).unwrap(), end - 5);
-        assert_eq!(last(&file, 2, 10).unwrap().len(), 2);
+        assert_eq!(begin(&file, end, 1, u64::MAX).unwrap(), end - 5);
+        assert_eq!(last(&file, 2, 10).unwrap()[1], b"last");
+        assert_eq!(begin(&file, end, 2, 100_000).unwrap(), end - 100_000);
     }
 }

@@ -7,7 +7,8 @@
 use super::files::{Files, lock};
 use super::journal::{Entry, Ledger, Record, Route};
 use super::pump::{Desk, Next, Pipe};
-use super::{Adopt, Shared};
+use super::Shared;
+use everup::possess;
 use jiff::tz::TimeZone;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -72,15 +73,15 @@ impl Thread {
     }
 
     /// Goes on with what a predecessor had. What cannot be taken over is left out of the journal.
-    pub(super) fn adopt(&mut self, ledger: &Ledger, adopt: Adopt) {
+    pub(super) fn adopt(&mut self, ledger: &Ledger) {
         for (fd, path) in &ledger.files {
-            match adopt(*fd) {
+            match possess(*fd) {
                 Ok(descriptor) => self.files.adopt(path.clone(), descriptor),
                 Err(_) => self.note(Record::Left { fd: *fd }),
             }
         }
         for (fd, entry) in &ledger.pipes {
-            if self.adopt_pipe(*fd, entry, adopt).is_err() {
+            if self.adopt_pipe(*fd, entry).is_err() {
                 self.note(Record::Gone { fd: *fd });
             }
         }
@@ -95,10 +96,10 @@ impl Thread {
         }
     }
 
-    fn adopt_pipe(&mut self, fd: RawFd, entry: &Entry, adopt: Adopt) -> io::Result<()> {
-        let mut pipe = Pipe::new(adopt(fd)?, entry.route.clone());
+    fn adopt_pipe(&mut self, fd: RawFd, entry: &Entry) -> io::Result<()> {
+        let mut pipe = Pipe::new(possess(fd)?, entry.route.clone());
         if let Some([read_end, write_end]) = entry.aside {
-            pipe.aside = Some((adopt(read_end)?, adopt(write_end)?));
+            pipe.aside = Some((possess(read_end)?, possess(write_end)?));
         }
         self.add(pipe)
     }
