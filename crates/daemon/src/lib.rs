@@ -20,6 +20,7 @@ mod journal;
 mod launcher;
 pub mod ledger;
 mod list;
+pub mod logs;
 mod ops;
 mod order;
 mod output;

@@ -53,7 +53,7 @@ impl Claim {
 ///
 /// # Errors
 /// It is not open, or is one of the first three.
-pub(crate) fn possess(number: RawFd) -> io::Result<OwnedFd> {
+pub fn possess(number: RawFd) -> io::Result<OwnedFd> {
     let number = checked(number)?;
     // SAFETY: borrowed only to be asked; the kernel answers EBADF if it is not open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
