@@ -8,26 +8,50 @@ use crate::ids::Ids;
 use crate::journal::Journal;
 use crate::launcher::{Launcher, Prepared};
 use crate::output::Outputs;
+use crate::saving::Saving;
+use crate::state::recall::Recall;
+use crate::state::stored::Stored;
 use crate::target::{self, Meant, Named};
+use everup::estate::Exits;
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub(crate) struct Daemon {
     pub(crate) home: Home,
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) journal: Journal,
     pub(crate) outputs: Outputs,
+    pub(crate) recall: Arc<Recall>,
+    pub(crate) saving: Saving,
+    /// Apps that `kill` has put away.
+    pub(crate) parked: Mutex<Vec<Stored>>,
+    /// What everybody shall know who asks for something next.
+    pub(crate) warnings: Mutex<Vec<String>>,
+    socket: OnceLock<RawFd>,
     pub(crate) begun: Instant,
     pub(crate) keeper_pid: u32,
     pub(crate) incarnation: u64,
+    /// Who has seen how processes ended; with it, engines outlive this process.
+    pub(crate) exits: Option<Exits>,
     list: Mutex<List>,
     /// Whether nothing new may begin: the daemon ends.
     ending: watch::Sender<Ending>,
+}
+
+/// What was before this daemon.
+#[derive(Default)]
+pub(crate) struct Past {
+    /// The number of the last event.
+    pub(crate) seq: u64,
+    pub(crate) keeper_pid: u32,
+    pub(crate) incarnation: u64,
+    pub(crate) exits: Option<Exits>,
 }
 
 /// How far the end of the daemon is.
@@ -54,17 +78,31 @@ pub(crate) struct Target {
     pub(crate) id: Option<u32>,
 }
 
+impl fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Daemon")
+            .field("home", &self.home)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Daemon {
-    pub(crate) fn new(home: Home, launcher: Arc<dyn Launcher>) -> Arc<Self> {
-        let outputs = Outputs::new(home.logs());
+    pub(crate) fn new(home: Home, launcher: Arc<dyn Launcher>, outputs: Outputs, past: Past) -> Arc<Self> {
+        let recall = Arc::new(Recall::default());
         Arc::new(Self {
             home,
             launcher,
-            journal: Journal::new(1),
+            journal: Journal::new(past.seq + 1, Arc::clone(&recall)),
             outputs,
+            recall,
+            saving: Saving::default(),
+            parked: Mutex::default(),
+            warnings: Mutex::default(),
+            socket: OnceLock::new(),
+            exits: past.exits,
             begun: Instant::now(),
-            keeper_pid: std::process::id(),
-            incarnation: 1,
+            keeper_pid: past.keeper_pid,
+            incarnation: past.incarnation,
             list: Mutex::default(),
             ending: watch::Sender::new(Ending::No),
         })
@@ -159,8 +197,54 @@ impl Daemon {
         blocking(move || launcher.prepare(&spec, &inherited)).await?
     }
 
-    /// Something is different that the state on disk says.
-    pub(crate) fn state_changed(&self) {}
+    /// The app is different from what is written down.
+    pub(crate) fn changed(&self, app: &App) {
+        {
+            let kept = app.kept();
+            match kept.gone {
+                true => self.recall.gone(&app.name),
+                false => self.recall.app(&kept),
+            }
+        }
+        if self.recall.full() {
+            self.recall
+                .snapshot(self.journal.last(), &self.apps(), self.socket());
+        }
+        self.saving.now();
+    }
+
+    /// A worker came or went.
+    pub(crate) fn worker_changed(&self, app: &App) {
+        self.recall.app(&app.kept());
+        self.saving.soon();
+    }
+
+    /// Where the API listens, for a successor.
+    pub(crate) fn socket(&self) -> Option<RawFd> {
+        self.socket.get().copied()
+    }
+
+    /// The same, known from now on.
+    pub(crate) fn listens(&self, socket: RawFd) {
+        if self.socket.set(socket).is_ok() {
+            self.recall.socket(socket);
+        }
+    }
+
+    /// Puts an app of another time into the list. False if the name is taken.
+    pub(crate) fn admit(&self, app: &Arc<App>) -> bool {
+        let mut list = self.list();
+        if list.apps.contains_key(&app.name) {
+            return false;
+        }
+        for place in app.kept().record.places.values_mut() {
+            if !list.ids.claim(place.id) {
+                place.id = list.ids.take();
+            }
+        }
+        list.apps.insert(app.name.clone(), Arc::clone(app));
+        true
+    }
 
     pub(crate) fn ending(&self) -> Ending {
         *self.ending.borrow()

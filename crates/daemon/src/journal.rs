@@ -3,10 +3,11 @@
 //! Owner: the daemon. Invariants: numbers go up by one; a slow reader costs nobody anything: it finds its place again by
 //! number, and is told how many it missed. Must not know: HTTP.
 
+use crate::state::recall::Recall;
 use everup_api::v1::Event;
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// So many events are kept.
@@ -17,6 +18,8 @@ pub(crate) const KEPT: usize = 4096;
 pub(crate) struct Journal {
     ring: Mutex<Ring>,
     news: watch::Sender<u64>,
+    /// Who keeps the number for a successor.
+    recall: Arc<Recall>,
 }
 
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(crate) struct Read {
 
 impl Journal {
     /// The first event gets the number `next`.
-    pub(crate) fn new(next: u64) -> Self {
+    pub(crate) fn new(next: u64, recall: Arc<Recall>) -> Self {
         let ring = Ring {
             next,
             kept: VecDeque::new(),
@@ -46,6 +49,7 @@ impl Journal {
         Self {
             ring: Mutex::new(ring),
             news: watch::Sender::new(next),
+            recall,
         }
     }
 
@@ -70,6 +74,7 @@ impl Journal {
             data,
         });
         drop(ring);
+        self.recall.seq(seq);
         self.news.send_replace(seq);
     }
 
@@ -106,7 +111,7 @@ mod tests {
     use super::*;
 
     fn journal(events: u64) -> Journal {
-        let journal = Journal::new(1);
+        let journal = Journal::new(1, Arc::default());
         for _ in 0..events {
             journal.tell("start", Some("web"), None, Map::new());
         }

@@ -11,6 +11,7 @@
 //! wait. Must not know: arguments, terminals, config files, how a script is run ([`Launcher`]).
 
 mod app;
+mod begin;
 mod daemon;
 mod follow;
 mod home;
@@ -24,8 +25,12 @@ pub mod logs;
 mod ops;
 mod order;
 mod output;
+mod pids;
+mod proc;
 mod record;
+mod saving;
 mod serve;
+mod state;
 mod target;
 mod view;
 

@@ -2,7 +2,6 @@
 
 use crate::app::{App, Kept, Listed};
 use crate::daemon::Daemon;
-use crate::output::Paths;
 use crate::view;
 use everup::{Role, Status, WorkerStatus};
 use everup_api::v1::{Instance, List, Pong};
@@ -58,14 +57,13 @@ impl Daemon {
                 total: reload.total,
                 since_ms: view::millis(reload.since),
             });
-        let paths = self.outputs.paths(&kept.spec);
         let now = view::now();
         let mut shown = BTreeSet::new();
         let mut instances = Vec::new();
         for (slot, place) in &kept.record.places {
             let worker = status.and_then(|status| at_home(status, *slot));
             shown.extend(worker.map(|worker| worker.id.0));
-            instances.push(instance(kept, *slot, place.id, worker, &paths, now));
+            instances.push(instance(kept, *slot, place.id, worker, self, now));
         }
         let others = status.into_iter().flat_map(|status| &status.workers);
         let others = others
@@ -82,7 +80,7 @@ impl Daemon {
                     slot,
                     id.map_or(0, |place| place.id),
                     Some(worker),
-                    &paths,
+                    self,
                     now,
                 )
             });
@@ -126,17 +124,23 @@ fn instance(
     slot: u32,
     id: u32,
     worker: Option<&WorkerStatus>,
-    paths: &Paths,
+    daemon: &Daemon,
     now: u64,
 ) -> Instance {
     let place = kept.record.places.get(&slot);
+    let paths = daemon.outputs.paths(&kept.spec, id);
     let mut shown = Instance {
         id,
         slot,
-        out_file: paths.out.clone(),
-        error_file: paths.error.clone(),
-        log_file: paths.both.clone(),
-        pid_file: kept.spec.pid_file.clone(),
+        out_file: paths.out,
+        error_file: paths.err,
+        log_file: paths.both,
+        pid_file: Some(crate::pids::path(
+            &daemon.home.pids(),
+            &kept.spec,
+            id,
+            kept.record.places.len() == 1,
+        )),
         ..Instance::default()
     };
     if let Some(place) = place {

@@ -1,78 +1,62 @@
-//! Where the workers of an app write: files in `logs/`.
+//! Where the workers of an app write: the files of [`crate::logs`].
 
-use everup::{OpenOutput, Output, Slot, Stream, WorkerId};
+use crate::app::App;
+use crate::logs::paths::Paths;
+use crate::logs::{AppLogs, Logs};
+use everup::{Limits, Output, Slot};
 use everup_api::AppSpec;
-use std::fs::{DirBuilder, OpenOptions};
+use everup_keeper::{Contents, Memory};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Outputs {
-    folder: PathBuf,
-}
-
-/// The files of an app.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Paths {
-    pub(crate) out: Option<PathBuf>,
-    pub(crate) error: Option<PathBuf>,
-    pub(crate) both: Option<PathBuf>,
+    pub(crate) logs: Logs,
 }
 
 impl Outputs {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    /// Goes on with what a predecessor has left in the memory.
+    pub(crate) fn start(folder: &Path, memory: Memory, left: &Contents) -> io::Result<Self> {
+        let logs = Logs::start(folder, memory, left)?;
+        Ok(Self { logs })
     }
 
     /// What an app's engine gets.
-    pub(crate) fn of(&self, app: &AppSpec) -> Output {
-        let paths = self.paths(app);
-        Output::Open(Arc::new(Files(paths)))
+    pub(crate) fn of(&self, app: &Arc<App>, spec: &AppSpec, limits: &Limits) -> Output {
+        let whose = Arc::downgrade(app);
+        let ids = move |slot: Slot| {
+            let app = whose.upgrade();
+            let id = app.and_then(|app| Some(app.kept().record.places.get(&slot.0)?.id));
+            id.unwrap_or(slot.0)
+        };
+        let identity = limits.identity.as_ref();
+        Output::Open(self.logs.app(AppLogs {
+            spec: spec.clone(),
+            ids: Arc::new(ids),
+            owner: identity.map(|identity| (identity.uid, identity.gid)),
+            mode: 0o600,
+        }))
     }
 
-    /// Where its output is found.
-    pub(crate) fn paths(&self, app: &AppSpec) -> Paths {
-        if app.disable_logs == Some(true) {
-            return Paths::default();
-        }
-        let named = |given: Option<&PathBuf>, end: &str| {
-            let default = || {
-                self.folder
-                    .join(format!("{}-{end}.log", app.name.replace('/', "-")))
-            };
-            let path = given.map_or_else(default, |path| app.cwd.join(path));
-            Some(path).filter(|path| path != Path::new("/dev/null") && !path.ends_with("NULL"))
-        };
-        Paths {
-            out: named(app.out_file.as_ref(), "out"),
-            error: named(app.error_file.as_ref(), "error"),
-            both: app.log_file.clone(),
-        }
+    /// The files of an instance.
+    pub(crate) fn paths(&self, spec: &AppSpec, id: u32) -> Paths {
+        self.logs.paths(spec, id)
     }
-}
 
-#[derive(Debug)]
-struct Files(Paths);
-
-impl OpenOutput for Files {
-    fn open(&self, _: WorkerId, _: Slot, stream: Stream) -> io::Result<OwnedFd> {
-        let path = match stream {
-            Stream::Out => &self.0.out,
-            Stream::Err => &self.0.error,
-        };
-        let path = path.as_deref().unwrap_or(Path::new("/dev/null"));
-        if let Some(folder) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
-        Ok(file.into())
+    /// All files of an app.
+    pub(crate) fn files(&self, app: &App) -> Vec<PathBuf> {
+        let kept = app.kept();
+        let ids = kept.record.ids();
+        let mut files: Vec<PathBuf> = ids
+            .into_iter()
+            .map(|id| self.paths(&kept.spec, id))
+            .flat_map(|paths| [paths.out, paths.err, paths.both])
+            .flatten()
+            .collect();
+        files.sort();
+        files.dedup();
+        files
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Life {
     /// Milliseconds since 1970.
     pub(crate) started_at: u64,
     pub(crate) ready: bool,
+    /// When the kernel started it, in its own time: tells it from another one of the same pid.
+    pub(crate) born: Option<u64>,
 }
 
 impl Record {
@@ -69,6 +71,15 @@ impl Record {
         self.not_started = None;
         self.all_ready = false;
         self.reload = None;
+    }
+
+    /// A predecessor's cluster was taken over, with these workers.
+    pub(crate) fn resume(&mut self, lives: BTreeMap<u32, Life>, all_ready: bool) {
+        self.begin();
+        // All were started before, also those that are dead now.
+        self.forked = self.places.keys().copied().collect();
+        self.all_ready = all_ready && lives.values().all(|life| life.ready);
+        self.lives = lives;
     }
 
     /// Something happened in it.
@@ -89,6 +100,7 @@ impl Record {
                         generation: *generation,
                         started_at: now,
                         ready: false,
+                        born: None,
                     },
                 );
             }

@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod kill;
 pub(crate) mod replace;
 mod run;
+pub(crate) mod save;
 pub(crate) mod scale;
 pub(crate) mod small;
 pub(crate) mod start;

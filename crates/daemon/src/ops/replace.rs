@@ -101,7 +101,7 @@ impl Daemon {
             wanted.inherited = Arc::clone(inherited);
         }
         let result = self.replace_now(&turn, wanted, &order).await;
-        self.state_changed();
+        self.changed(&app);
         result
     }
 
@@ -146,7 +146,7 @@ impl Daemon {
             notices,
             facts,
         } = prepared;
-        spec.output = self.outputs.of(&wanted.spec);
+        spec.output = self.outputs.of(app, &wanted.spec, &spec.limits);
         let workers = spec.workers;
         let mut reload = Reload::new().cause(order.cause);
         if restart {

@@ -5,7 +5,7 @@ use crate::app::{App, Kept, Phase, Run, Turn, Variables};
 use crate::daemon::{Daemon, blocking};
 use crate::follow::follow;
 use crate::launcher::{Calls, Fired, Prepared, Purpose, Triggers};
-use everup::{Cluster, Outcome};
+use everup::Outcome;
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::io;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ impl Daemon {
             facts,
         } = prepared;
         let workers = spec.workers;
-        spec.output = self.outputs.of(&wanted.spec);
+        spec.output = self.outputs.of(app, &wanted.spec, &spec.limits);
         {
             let mut kept = app.kept();
             kept.phase = Phase::Starting;
@@ -65,13 +65,16 @@ impl Daemon {
             kept.record.begin();
         }
         self.number(app, workers);
-        let started = blocking(move || Cluster::start(spec)).await?;
+        // A successor must know whose engine it finds.
+        self.changed(app);
+        let daemon = Arc::clone(self);
+        let started = blocking(move || daemon.engine(spec)).await?;
         let (cluster, events) = match started {
             Ok(started) => started,
             Err(error) => {
                 let error = self.launcher.explain(error);
                 app.kept().because = Some(error.message.clone());
-                self.state_changed();
+                self.changed(app);
                 return Err(error);
             }
         };
@@ -83,7 +86,7 @@ impl Daemon {
         tokio::spawn(follow(Arc::clone(self), Arc::clone(app), events));
         self.rearm(app, triggers)?;
         let result = self.forked(turn, workers).await;
-        self.state_changed();
+        self.changed(app);
         result.map(|()| notices)
     }
 
