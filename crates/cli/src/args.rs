@@ -3,6 +3,7 @@
 pub(crate) mod control;
 pub(crate) mod health;
 pub(crate) mod limits;
+pub(crate) mod logs;
 pub(crate) mod supervision;
 pub(crate) mod triggers;
 
@@ -39,6 +40,12 @@ pub(crate) enum Verb {
     Run(Box<RunArgs>),
     #[command(flatten)]
     Control(control::ControlVerb),
+    /// Show what apps write, and have written
+    #[command(alias = "log", after_help = logs::EXAMPLES)]
+    Logs(logs::LogsArgs),
+    /// Run the daemon in the foreground, without a keeper
+    #[command(hide = true)]
+    Daemon(crate::daemon::DaemonArgs),
     /// Print the completion script for a shell
     Completion {
         /// Which shell
@@ -62,7 +69,7 @@ const LIFE: &str = "Start and stop";
 const OUTPUT: &str = "Output";
 
 /// The arguments of `everup run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
     /// A script, a program, or a whole command line in quotes
     #[arg(value_name = "SCRIPT|PROGRAM|\"SHELL LINE\"", value_hint = clap::ValueHint::AnyPath)]
@@ -260,7 +267,7 @@ mod tests {
         let words = ["everup", "run"].iter().chain(words);
         match Cli::try_parse_from(words)?.verb {
             Verb::Run(args) => Ok(*args),
-            Verb::Completion { .. } | Verb::Control(_) => unreachable!(),
+            Verb::Completion { .. } | Verb::Control(_) | Verb::Daemon(_) => unreachable!(),
         }
     }
 

@@ -4,12 +4,14 @@
 mod args;
 mod commands;
 mod control;
+mod daemon;
 mod duration;
 mod env_file;
 mod error;
 mod events;
 mod exit;
 mod instances;
+mod launch;
 mod limits;
 mod listen;
 mod notes;
@@ -23,6 +25,7 @@ mod signals;
 mod size;
 mod terminal;
 mod triggers;
+mod verbs;
 mod words;
 
 use anyhow::Context;
@@ -57,6 +60,8 @@ fn perform(verb: Verb) -> anyhow::Result<Exit> {
             let console = Console::stdio().context("could not use standard output and error")?;
             commands::run::run(*args, &console)
         }
+        Verb::Daemon(args) => daemon::run(args),
+        Verb::Logs(args) => verbs::logs::run(&args, false),
         Verb::Control(verb) => Ok(commands::ask::ask(&verb)),
         Verb::Completion { shell } => match commands::completion::completion(shell) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -138,7 +138,7 @@ pub mod worker;
 
 pub use builder::{Builder, Workers};
 pub use cluster::{
-    Cluster, Events, Fork, Reload, Reloading, RunError, StartError, Stdio, TimedOut, WorkerInfo,
+    AskedStatus, Cluster, Events, Fork, Reload, Reloading, RunError, StartError, Stdio, TimedOut, WorkerInfo,
 };
 pub use conflict::{Conflict, MAX_WORKERS};
 pub use event::{Address, Death, Event, ExitReason, Outcome, ReadyBasis};

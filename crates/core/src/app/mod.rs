@@ -239,6 +239,23 @@ impl App {
         })
     }
 
+    /// Other settings from now on. What cannot change while workers run stays: how many there are, the policy, the channel,
+    /// the spares, whether it is a job.
+    pub fn configure(&mut self, new: Config) {
+        let old = &self.config;
+        self.config = Config {
+            workers: old.workers,
+            policy: old.policy,
+            channel: old.channel,
+            ipc: old.ipc,
+            spares: old.spares,
+            job: old.job,
+            ends_when_done: old.ends_when_done,
+            seed: old.seed,
+            ..new
+        };
+    }
+
     /// Feeds one input; what is to be done is appended to `out`, in order.
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Action>) {
         if self.phase == Phase::Ended {

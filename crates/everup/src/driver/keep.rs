@@ -7,7 +7,7 @@
 //! ([`Driver::doubt`]).
 
 use super::drain::Postponed;
-use super::{Descriptors, Driver, Later, Listener, Variables};
+use super::{Descriptors, Driver, Later, Listener, Version};
 use crate::bind::BoundSocket;
 use crate::driver::workers::WorkerIo;
 use crate::estate::{FORMAT, Heirloom};
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
     mark: String,
     /// The monotonic clock when the first engine began.
     base: Duration,
-    generations: BTreeMap<u32, Variables>,
+    generations: BTreeMap<u32, Version>,
 }
 
 impl Settings {
@@ -61,7 +61,7 @@ struct SettingsNow<'a> {
     spec: &'a Spec,
     mark: &'a str,
     base: Duration,
-    generations: &'a BTreeMap<u32, Variables>,
+    generations: &'a BTreeMap<u32, Version>,
 }
 
 /// The state, as a successor reads it.

@@ -21,6 +21,7 @@ mod health;
 pub(crate) mod keep;
 mod obey;
 mod report;
+mod version;
 mod workers;
 
 pub(crate) use report::{Reporter, Told, reporter};
@@ -48,13 +49,13 @@ use group::Group;
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
+pub(crate) use version::Version;
 use workers::WorkerIo;
 
 /// Bytes that may be queued for a worker that does not read its channel.
@@ -73,7 +74,6 @@ const LAST_SWEEP: usize = 65_536;
 #[derive(Debug)]
 pub(crate) struct Driver {
     spec: Spec,
-    confiner: Confiner,
     app: App,
     /// The monotonic clock when it began: all times count from here.
     base: Duration,
@@ -92,8 +92,8 @@ pub(crate) struct Driver {
     /// Workers that are gone, while something that they started is not.
     burials: BTreeMap<WorkerId, Burial>,
     overrides: BTreeMap<WorkerId, Fork>,
-    /// The variables of each generation that may still be started.
-    generations: BTreeMap<u32, Variables>,
+    /// What each generation runs that may still be started.
+    generations: BTreeMap<u32, Version>,
     /// Workers to be started once everything that is more urgent is done.
     births: Vec<(WorkerId, Slot, u32)>,
     /// Connections handed over as probes: to whom, which, and whether the worker's answer is all that is wanted.
@@ -129,9 +129,6 @@ pub(crate) struct Driver {
     closing: Vec<keep::Closing>,
     blob: Vec<u8>,
 }
-
-/// Names and values.
-type Variables = Vec<(OsString, OsString)>;
 
 /// What the machine has to know of the spec.
 fn config(spec: &Spec) -> Config {
@@ -261,12 +258,13 @@ impl Driver {
         let config = config(&spec);
         let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
         let meter = spec.memory_limit.map(|limit| meter(limit, reporter.commander()));
-        let env = std::mem::take(&mut spec.env);
+        let first = Version::of(&spec, confiner);
+        // It has them, and they may be many.
+        spec.env = Vec::new();
         Ok(Self {
             spec,
-            confiner,
             app: App::new(config),
-            generations: BTreeMap::from([(1, env)]),
+            generations: BTreeMap::from([(1, first)]),
             births: Vec::new(),
             probes: HashMap::new(),
             holdings: BTreeMap::new(),

@@ -1,10 +1,11 @@
 //! Workers as processes with channels: starting them, hearing them, burying them.
 
 use super::health::Private;
-use super::{Driver, Later, SEND_QUEUE, keep};
+use super::{Driver, Later, SEND_QUEUE, Version, keep};
 use crate::cgroup::Leaf;
 use crate::channel::{Channel, Read, Written};
 use crate::cluster::{Release, Stdio};
+use crate::confine::Confiner;
 use crate::event::ReceivedHandle;
 use crate::notify::{self, NotifySocket};
 use crate::output::{Pipe, Stream};
@@ -64,16 +65,23 @@ impl Driver {
                 self.reporter.roster().started(worker, pid);
                 Input::Spawned { worker, pid }
             }
-            Err(error) => Input::SpawnFailed {
-                worker,
-                why: self.confiner.explain(&error),
-            },
+            Err(error) => {
+                let version = self.generations.get_mut(&generation);
+                let confiner = version.and_then(|version| version.confiner().ok());
+                let why = confiner.map(|confiner| confiner.explain(&error));
+                let why = why.unwrap_or_else(|| format!("{error:?}"));
+                Input::SpawnFailed { worker, why }
+            }
         };
         self.overrides.remove(&worker);
         self.feed(input);
     }
 
     fn start(&mut self, worker: WorkerId, slot: Slot, generation: u32) -> Result<WorkerIo, SpawnError> {
+        let unknown = || io::Error::other("nobody knows what this generation runs");
+        let version = self.generations.get_mut(&generation).ok_or_else(unknown)?;
+        let confiner = version.confiner().map_err(io::Error::other)?;
+        let version = version.clone();
         let private = self.private()?;
         let (mut table, next) = self.sockets(private.as_ref())?;
         let channel = match self.channel()? {
@@ -83,15 +91,15 @@ impl Driver {
             }
             None => None,
         };
-        let pipes = self.streams(worker, slot, &mut table)?;
-        let (confinement, group) = self.confiner.prepare(worker, slot)?;
+        let pipes = self.streams(worker, slot, &version, &confiner, &mut table)?;
+        let (confinement, group) = confiner.prepare(worker, slot)?;
 
         let mark = format!("{}.{worker}", self.mark);
         let notify = NotifySocket::open()?;
         let env = self.environment(&Birth {
             worker,
             slot,
-            generation,
+            version: &version,
             channel: channel.as_ref().map(|(_, fd, mode)| (*fd, *mode)),
             mark: &mark,
             notify: notify.value(),
@@ -100,14 +108,14 @@ impl Driver {
         let fork = self.overrides.get(&worker);
         let named = fork
             .and_then(|fork| fork.program.as_ref())
-            .unwrap_or(&self.spec.program);
+            .unwrap_or(&version.program);
         let cwd = fork
             .and_then(|fork| fork.cwd.as_deref())
-            .or(self.spec.cwd.as_deref());
+            .or(version.cwd.as_deref());
         let program = program::find(named, &env);
         let args = fork
             .and_then(|fork| fork.args.as_deref())
-            .unwrap_or(&self.spec.args);
+            .unwrap_or(&version.args);
         let args: Vec<OsString> = std::iter::once(named.as_os_str().to_owned())
             .chain(args.iter().cloned())
             .collect();
@@ -186,7 +194,14 @@ impl Driver {
     }
 
     /// The worker's ends of its standard streams go into the table; ours are returned.
-    fn streams(&mut self, worker: WorkerId, slot: Slot, table: &mut Table) -> io::Result<Vec<Pipe>> {
+    fn streams(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        version: &Version,
+        confiner: &Confiner,
+        table: &mut Table,
+    ) -> io::Result<Vec<Pipe>> {
         let (input, outputs) = match self.overrides.get_mut(&worker) {
             Some(fork) => (fork.stdin.take(), [fork.stdout.take(), fork.stderr.take()]),
             None => (None, [None, None]),
@@ -202,9 +217,13 @@ impl Driver {
                 (Some(Stdio::Descriptor(descriptor)), _) => table.push((descriptor, number)),
                 (Some(Stdio::Inherit), _) | (None, Output::Inherit) => {}
                 (Some(Stdio::Null), _) | (None, Output::Null) => table.push((null()?, number)),
-                (None, Output::Open(outputs)) => table.push((outputs.open(worker, slot, stream)?, number)),
+                (None, Output::Open(outputs)) => {
+                    let opened = version.open(worker, slot, stream);
+                    let opened = opened.unwrap_or_else(|| outputs.open(worker, slot, stream));
+                    table.push((opened?, number));
+                }
                 (None, Output::Lines(_)) => {
-                    let (read_end, write_end) = self.pipe()?;
+                    let (read_end, write_end) = pipe(confiner)?;
                     table.push((write_end, number));
                     pipes.push(Pipe {
                         worker,
@@ -218,25 +237,14 @@ impl Driver {
         Ok(pipes)
     }
 
-    /// For lines: our end, and the worker's.
-    fn pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
-        let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&read_end, true)?;
-        if let Some((uid, gid)) = self.confiner.owner() {
-            // Inherited it is in any case; this is for programs that open `/dev/stdout`.
-            rustix::fs::fchown(&write_end, Some(uid), Some(gid)).ok();
-        }
-        Ok((read_end, write_end))
-    }
-
     /// Ours, then the spec's, then the fork's, then what the protocols need; nothing of a protocol that we are
     /// ourselves at the other end of.
     fn environment(&self, birth: &Birth<'_>) -> Vec<(OsString, OsString)> {
-        let mut env = self.variables(birth.generation);
-        env.insert(self.spec.instance_var.clone(), birth.slot.to_string().into());
+        let mut env = Self::variables(birth.version);
+        env.insert(birth.version.instance_var.clone(), birth.slot.to_string().into());
         env.insert(MARK.into(), birth.mark.into());
         env.insert(notify::VARIABLE.into(), birth.notify.clone().into());
-        if let Some(watchdog) = self.spec.watchdog {
+        if let Some(watchdog) = birth.version.watchdog {
             env.insert("WATCHDOG_USEC".into(), watchdog.as_micros().to_string().into());
         }
         if let Some((fd, mode)) = birth.channel {
@@ -266,18 +274,19 @@ impl Driver {
 
     /// What workers of a generation have, and commands about them: without what belongs to one worker alone.
     pub(super) fn variables_of(&self, generation: u32) -> Vec<(OsString, OsString)> {
-        self.variables(generation).into_iter().collect()
+        let known = self.generations.get(&generation);
+        known.map_or_else(Vec::new, |version| Self::variables(version).into_iter().collect())
     }
 
-    fn variables(&self, generation: u32) -> BTreeMap<OsString, OsString> {
-        let mut env: BTreeMap<OsString, OsString> = match self.spec.clear_env {
+    fn variables(version: &Version) -> BTreeMap<OsString, OsString> {
+        let mut env: BTreeMap<OsString, OsString> = match version.clear_env {
             true => BTreeMap::new(),
             false => std::env::vars_os().collect(),
         };
         for name in BETWEEN_US {
             env.remove(OsStr::new(name));
         }
-        if let Some(identity) = &self.spec.limits.identity {
+        if let Some(identity) = &version.limits.identity {
             for (name, value) in identity.variables() {
                 match value {
                     Some(value) => env.insert(name.into(), value),
@@ -285,7 +294,7 @@ impl Driver {
                 };
             }
         }
-        env.extend(self.generations.get(&generation).into_iter().flatten().cloned());
+        env.extend(version.env.iter().cloned());
         env
     }
 
@@ -491,6 +500,17 @@ impl Driver {
     }
 }
 
+/// For lines: our end, and the worker's.
+fn pipe(confiner: &Confiner) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read_end, true)?;
+    if let Some((uid, gid)) = confiner.owner() {
+        // Inherited it is in any case; this is for programs that open `/dev/stdout`.
+        rustix::fs::fchown(&write_end, Some(uid), Some(gid)).ok();
+    }
+    Ok((read_end, write_end))
+}
+
 fn null() -> io::Result<OwnedFd> {
     Ok(std::fs::File::options().write(true).open("/dev/null")?.into())
 }
@@ -499,7 +519,7 @@ fn null() -> io::Result<OwnedFd> {
 struct Birth<'a> {
     worker: WorkerId,
     slot: Slot,
-    generation: u32,
+    version: &'a Version,
     channel: Option<(RawFd, Serialization)>,
     mark: &'a str,
     notify: String,
