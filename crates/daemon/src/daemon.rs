@@ -55,8 +55,7 @@ pub(crate) struct Target {
 }
 
 impl Daemon {
-    pub(crate) fn new(home: Home, launcher: Arc<dyn Launcher>) -> Arc<Self> {
-        let outputs = Outputs::new(home.logs());
+    pub(crate) fn new(home: Home, launcher: Arc<dyn Launcher>, outputs: Outputs) -> Arc<Self> {
         Arc::new(Self {
             home,
             launcher,

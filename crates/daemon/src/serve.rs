@@ -5,6 +5,7 @@ use crate::home::Home;
 use crate::http;
 use crate::launcher::Launcher;
 use crate::ops::Steps;
+use crate::output::Outputs;
 use everup::signals::Signals;
 use everup_api::v1::SOCKET;
 use std::fs::{self, DirBuilder, Permissions};
@@ -81,7 +82,9 @@ pub fn main(config: Config, signals: Signals) -> Result<(), DaemonError> {
         .map_err(failed)?;
     let path = home.join(SOCKET);
     let listener = bind(&path)?;
-    let daemon = Daemon::new(Home::new(config.home), config.launcher);
+    let home = Home::new(config.home);
+    let outputs = Outputs::new(&home.logs(), None).map_err(system("start the thread that writes the logs"))?;
+    let daemon = Daemon::new(home, config.launcher, outputs);
     fs::write(daemon.home.pid_file(), format!("{}\n", std::process::id())).map_err(failed)?;
     // The main thread may be one that was cloned without exec: nothing may rely on its thread id.
     let worker = Arc::clone(&daemon);

@@ -57,7 +57,7 @@ const fn post(
 }
 
 /// All of them.
-pub(crate) static CALLS: [Call; 15] = [
+pub(crate) static CALLS: [Call; 17] = [
     get("ping", |daemon, _, _| now(body::ok(daemon.pong()))),
     get("list", |daemon, _, asked| {
         let targets = asked.values("target");
@@ -114,6 +114,12 @@ pub(crate) static CALLS: [Call; 15] = [
         now(body::result(
             from_body(&asked.body).and_then(|request| daemon.signal(&request)),
         ))
+    }),
+    post("flush", Right::Operate, |daemon, _, asked| {
+        long(asked, move |request, _| daemon.flush(request))
+    }),
+    post("reopen", Right::Operate, |daemon, _, asked| {
+        long(asked, move |request, _| daemon.reopen(request))
     }),
     post("reset", Right::Operate, |daemon, _, asked| {
         now(body::result(

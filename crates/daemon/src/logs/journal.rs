@@ -97,6 +97,11 @@ pub(super) enum Record {
     Left {
         fd: RawFd,
     },
+    /// The kernel is told to move bytes of another pipe to this file, to which several lead.
+    Turn {
+        file: RawFd,
+        pipe: RawFd,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +116,9 @@ pub(super) struct Entry {
 pub(super) struct Ledger {
     pub(super) pipes: BTreeMap<RawFd, Entry>,
     pub(super) files: BTreeMap<RawFd, PathBuf>,
+    /// Whose bytes came last, by file: if they end within a line, its rest is to come first.
+    #[serde(default)]
+    pub(super) turns: BTreeMap<RawFd, RawFd>,
 }
 
 impl Ledger {
@@ -134,12 +142,17 @@ impl Ledger {
             }
             Record::Gone { fd } => {
                 self.pipes.remove(&fd);
+                self.turns.retain(|_, pipe| *pipe != fd);
             }
             Record::File { fd, path } => {
                 self.files.insert(fd, path);
             }
             Record::Left { fd } => {
                 self.files.remove(&fd);
+                self.turns.remove(&fd);
+            }
+            Record::Turn { file, pipe } => {
+                self.turns.insert(file, pipe);
             }
         }
     }
@@ -268,6 +281,8 @@ mod tests {
                 fd: 12,
                 path: "/y".into(),
             },
+            Record::Turn { file: 9, pipe: 7 },
+            Record::Turn { file: 12, pipe: 7 },
             Record::Left { fd: 12 },
             Record::Gone { fd: 99 },
         ]

@@ -3,6 +3,7 @@
 
 pub(crate) mod kill;
 pub(crate) mod replace;
+mod logs;
 mod run;
 pub(crate) mod scale;
 pub(crate) mod small;

@@ -56,7 +56,7 @@ impl Daemon {
         } = prepared;
         let workers = spec.workers;
         let name = spec.name.clone();
-        spec.output = self.outputs.of(&wanted.spec);
+        spec.output = self.outputs.of(app, &wanted.spec, &spec.limits);
         {
             let mut kept = app.kept();
             kept.phase = Phase::Starting;
