@@ -133,9 +133,7 @@ impl Ledger {
                 self.pipes.insert(fd, entry);
             }
             Record::Aside { fd, ends } => {
-                self.pipes
-                    .entry(fd)
-                    .and_modify(|entry| entry.aside = Some(ends));
+                self.pipes.entry(fd).and_modify(|entry| entry.aside = Some(ends));
             }
             Record::Step { fd, step } => {
                 self.pipes.entry(fd).and_modify(|entry| entry.step = step);
@@ -272,10 +270,19 @@ mod tests {
                 fd: 9,
                 path: "/x".into(),
             },
-            Record::Pipe { fd: 7, route: route() },
-            Record::Aside { fd: 7, ends: [10, 11] },
+            Record::Pipe {
+                fd: 7,
+                route: route(),
+            },
+            Record::Aside {
+                fd: 7,
+                ends: [10, 11],
+            },
             Record::Step { fd: 7, step },
-            Record::Pipe { fd: 8, route: route() },
+            Record::Pipe {
+                fd: 8,
+                route: route(),
+            },
             Record::Gone { fd: 8 },
             Record::File {
                 fd: 12,
@@ -306,7 +313,10 @@ mod tests {
         let kept = Kept::default();
         let mut journal = Journal::new(Box::new(kept.clone()), Ledger::default()).unwrap();
         journal
-            .note(Record::Pipe { fd: 7, route: route() })
+            .note(Record::Pipe {
+                fd: 7,
+                route: route(),
+            })
             .unwrap();
         for at in 0..10_000 {
             let step = Step::Move {

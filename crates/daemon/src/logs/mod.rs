@@ -127,10 +127,7 @@ impl Logs {
     pub fn app(&self, app: AppLogs) -> Arc<dyn OpenOutput> {
         Arc::new(Opener {
             shared: Arc::clone(&self.shared),
-            style: Style::of(
-                app.spec.log_date_format.as_deref(),
-                app.spec.log_type.as_deref(),
-            ),
+            style: Style::of(app.spec.log_date_format.as_deref(), app.spec.log_type.as_deref()),
             directory: self.directory.clone(),
             app,
         })

@@ -148,7 +148,11 @@ mod tests {
         };
         assert_eq!(
             paths(&apart),
-            [some("/srv/app/o/x-7.log"), some("/var/e-7"), some("/h/logs/a-7.log")]
+            [
+                some("/srv/app/o/x-7.log"),
+                some("/var/e-7"),
+                some("/h/logs/a-7.log")
+            ]
         );
         let plain = AppSpec {
             out_file: Some("out.txt".into()),

@@ -153,7 +153,14 @@ impl Pipe {
         }
         let file = desk.files.turn(path, pipe, now, desk.journal)?;
         let mut end = file.length;
-        let moved = splice(&self.fd, None, file.descriptor, end.as_mut(), PIECE, SpliceFlags::NONBLOCK);
+        let moved = splice(
+            &self.fd,
+            None,
+            file.descriptor,
+            end.as_mut(),
+            PIECE,
+            SpliceFlags::NONBLOCK,
+        );
         match moved {
             Ok(0) => {
                 release(desk, path, pipe);

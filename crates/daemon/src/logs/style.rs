@@ -34,9 +34,7 @@ impl Style {
     /// What an app asks for by `log_date_format` and `log_type`.
     #[must_use]
     pub fn of(date_format: Option<&str>, log_type: Option<&str>) -> Self {
-        let date = date_format
-            .filter(|format| !format.is_empty())
-            .map(str::to_owned);
+        let date = date_format.filter(|format| !format.is_empty()).map(str::to_owned);
         match (log_type, date) {
             (Some("json"), date) => Self::Json(date),
             (_, Some(date)) => Self::Dated(date),
@@ -113,11 +111,7 @@ fn object(line: &[u8], date: &str, writer: Writer<'_>, text: &mut String) {
         writer.stream,
         writer.id,
         quoted(writer.app),
-        if whole.is_some() {
-            ""
-        } else {
-            r#","partial":true"#
-        }
+        if whole.is_some() { "" } else { r#","partial":true"# }
     )
     .unwrap_or_default();
 }

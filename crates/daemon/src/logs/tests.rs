@@ -93,10 +93,7 @@ fn one_file_for_both_gets_both() {
         ..spec("a")
     }));
     let (mut out, mut err) = (open(&outputs, 1, Stream::Out), open(&outputs, 1, Stream::Err));
-    let (both, own) = (
-        home.path().join("logs/a.log"),
-        home.path().join("logs/a-out.log"),
-    );
+    let (both, own) = (home.path().join("logs/a.log"), home.path().join("logs/a-out.log"));
     out.write_all(b"one\n").unwrap();
     has(&both, "one\n");
     err.write_all(b"two\n").unwrap();
@@ -227,7 +224,10 @@ fn what_cannot_be_written_waits() {
         ..spec("b")
     };
     let outputs = [logs.app(app(spec("a"))), logs.app(app(dated))];
-    let mut outs = [open(&outputs[0], 1, Stream::Out), open(&outputs[1], 1, Stream::Out)];
+    let mut outs = [
+        open(&outputs[0], 1, Stream::Out),
+        open(&outputs[1], 1, Stream::Out),
+    ];
     outs.iter_mut().for_each(|out| out.write_all(b"kept\n").unwrap());
     for name in ["a", "b"] {
         until("the trouble is told", || {

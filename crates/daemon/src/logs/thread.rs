@@ -4,10 +4,10 @@
 //! is there, pipe after pipe ([`super::pump`]), and does what it is told. It is the only one that reads the pipes and
 //! writes the files. Invariant: it sleeps when there is nothing that it could do.
 
+use super::Shared;
 use super::files::{Files, lock};
 use super::journal::{Entry, Ledger, Record, Route};
 use super::pump::{Desk, Next, PATIENCE, Pipe};
-use super::Shared;
 use everup::possess;
 use jiff::tz::TimeZone;
 use rustix::event::Timespec;
@@ -122,10 +122,7 @@ impl Thread {
         for path in &pipe.route.files {
             self.files.join(path, pipe.route.mode);
             // So that it is there from the beginning, and its trouble known. With bytes it is tried again.
-            if let Err(blocked) = self
-                .files
-                .ready(path, fd, Instant::now(), &self.shared.journal)
-            {
+            if let Err(blocked) = self.files.ready(path, fd, Instant::now(), &self.shared.journal) {
                 self.shared.trouble(&pipe.route, blocked.why);
             }
         }
@@ -165,9 +162,7 @@ impl Thread {
                     let of = |app: &String| self.shared.files_of(app);
                     let only = app.as_ref().map(of);
                     let which = |path: &std::path::Path| only.as_ref().is_none_or(|only| only.contains(path));
-                    reply
-                        .send(self.files.reopen(which, &self.shared.journal))
-                        .ok();
+                    reply.send(self.files.reopen(which, &self.shared.journal)).ok();
                     self.zone = TimeZone::system();
                     self.all();
                 }
@@ -207,10 +202,7 @@ impl Thread {
         };
         for event in events {
             let (key, flags) = (event.data.u64(), event.flags);
-            let Some(pipe) = RawFd::try_from(key)
-                .ok()
-                .and_then(|fd| self.pipes.get_mut(&fd))
-            else {
+            let Some(pipe) = RawFd::try_from(key).ok().and_then(|fd| self.pipes.get_mut(&fd)) else {
                 let mut count = [0_u8; 8];
                 rustix::io::read(&self.shared.wake, &mut count).ok();
                 continue;
