@@ -26,6 +26,7 @@ mod signals;
 mod size;
 mod terminal;
 mod triggers;
+mod verbs;
 mod words;
 
 use anyhow::Context;
@@ -64,6 +65,7 @@ fn perform(verb: Verb) -> anyhow::Result<Exit> {
             commands::run::run(*args, &console)
         }
         Verb::Daemon(args) => daemon::run(args),
+        Verb::Logs(args) => verbs::logs::run(&args, false),
         Verb::Control(verb) => Ok(commands::ask::ask(&verb)),
         Verb::Completion { shell } => match commands::completion::completion(shell) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

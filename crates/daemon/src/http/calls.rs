@@ -125,6 +125,12 @@ pub(crate) static CALLS: [Call; 17] = [
             from_body(&asked.body).and_then(|request| daemon.signal(&request)),
         ))
     }),
+    post("flush", Right::Operate, |daemon, _, asked| {
+        long(asked, move |request, _| daemon.flush(request))
+    }),
+    post("reopen", Right::Operate, |daemon, _, asked| {
+        long(asked, move |request, _| daemon.reopen(request))
+    }),
     post("reset", Right::Operate, |daemon, _, asked| {
         now(body::result(
             from_body(&asked.body).and_then(|request| daemon.reset(&request)),

@@ -4,6 +4,7 @@
 pub(crate) mod apply;
 pub(crate) mod kill;
 pub(crate) mod replace;
+mod logs;
 mod run;
 pub(crate) mod scale;
 pub(crate) mod small;

@@ -1,0 +1,3 @@
+//! The verbs that talk to the daemon.
+
+pub(crate) mod logs;
