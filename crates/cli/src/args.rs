@@ -51,6 +51,9 @@ pub(crate) enum Verb {
     Run(Box<RunArgs>),
     #[command(flatten)]
     Manage(manage::ManageVerb),
+    /// Run the daemon in the foreground, without a keeper
+    #[command(hide = true)]
+    Daemon(crate::daemon::DaemonArgs),
     /// Print the completion script for a shell
     Completion {
         /// Which shell
@@ -74,7 +77,7 @@ const LIFE: &str = "Start and stop";
 const OUTPUT: &str = "Output";
 
 /// The arguments of `everup run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
     /// A script, a program, or a whole command line in quotes
     #[arg(value_name = "SCRIPT|PROGRAM|\"SHELL LINE\"", value_hint = clap::ValueHint::AnyPath)]

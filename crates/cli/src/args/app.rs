@@ -93,7 +93,13 @@ pub(crate) struct AppArgs {
     pub(crate) no_autostart: bool,
 
     /// From the request to stop until a worker is killed: 1500 (ms), 5s
-    #[arg(short, long, value_name = "TIME", alias = "kill_timeout", allow_negative_numbers = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "TIME",
+        alias = "kill_timeout",
+        allow_negative_numbers = true
+    )]
     #[arg(help_heading = LIFE)]
     pub(crate) kill_timeout: Option<String>,
 
@@ -136,7 +142,12 @@ pub(crate) struct AppArgs {
     pub(crate) restart_delay: Option<String>,
 
     /// The first delay after repeated early deaths
-    #[arg(long, value_name = "TIME", alias = "exp_backoff_restart_delay", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        alias = "exp_backoff_restart_delay",
+        allow_negative_numbers = true
+    )]
     #[arg(help_heading = RESTART)]
     pub(crate) exp_backoff_restart_delay: Option<String>,
 
@@ -149,7 +160,12 @@ pub(crate) struct AppArgs {
     pub(crate) min_uptime: Option<String>,
 
     /// A worker that uses more memory is replaced, without a gap: 300M
-    #[arg(long, value_name = "SIZE", alias = "max_memory_restart", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        alias = "max_memory_restart",
+        allow_negative_numbers = true
+    )]
     #[arg(help_heading = RESTART)]
     pub(crate) max_memory_restart: Option<String>,
 

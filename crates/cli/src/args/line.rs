@@ -23,7 +23,9 @@ const MANY: [&str; 2] = ["--stop-exit-codes", "--stop_exit_codes"];
 /// Reads who we are, and puts words where clap expects them. `command` is asked only if need be: it is not for nothing.
 pub(crate) fn prepare(argv: impl IntoIterator<Item = OsString>, command: impl FnOnce() -> Command) -> Line {
     let mut words: Vec<OsString> = argv.into_iter().collect();
-    let name = words.first().map(|word| Path::new(word).file_name() == Some(OsStr::new("pm2")));
+    let name = words
+        .first()
+        .map(|word| Path::new(word).file_name() == Some(OsStr::new("pm2")));
     let mut pm2 = name.unwrap_or(false);
     if words.get(1).is_some_and(|word| word == "--pm2") {
         words.remove(1);
@@ -41,9 +43,7 @@ pub(crate) fn prepare(argv: impl IntoIterator<Item = OsString>, command: impl Fn
 }
 
 fn needs_work(words: &[OsString]) -> bool {
-    let odd = |word: &OsString| {
-        OPTIONAL.iter().chain(&MANY).any(|option| word == option)
-    };
+    let odd = |word: &OsString| OPTIONAL.iter().chain(&MANY).any(|option| word == option);
     words.get(1).is_some_and(|word| is_option(word)) || words.iter().any(odd)
 }
 
@@ -76,7 +76,10 @@ fn verb(words: &[OsString], command: &Command, most: &Command) -> Option<usize> 
     let mut at = 1;
     while let Some(word) = words.get(at) {
         if !is_option(word) {
-            return word.to_str().and_then(|word| command.find_subcommand(word)).map(|_| at);
+            return word
+                .to_str()
+                .and_then(|word| command.find_subcommand(word))
+                .map(|_| at);
         }
         at += 1 + usize::from(find(most, word)?.takes_next);
     }
@@ -98,8 +101,13 @@ fn find<'a>(verb: &'a Command, word: &OsStr) -> Option<Known<'a>> {
         None => (text, None),
     };
     let arg = verb.get_arguments().find(|arg| match name.strip_prefix("--") {
-        Some(long) => arg.get_long() == Some(long) || arg.get_all_aliases().is_some_and(|all| all.contains(&long)),
-        None => name.chars().nth(1).is_some_and(|short| arg.get_short() == Some(short)),
+        Some(long) => {
+            arg.get_long() == Some(long) || arg.get_all_aliases().is_some_and(|all| all.contains(&long))
+        }
+        None => name
+            .chars()
+            .nth(1)
+            .is_some_and(|short| arg.get_short() == Some(short)),
     })?;
     let takes = arg.get_action().takes_values() && !arg.is_require_equals_set();
     let glued = !name.starts_with("--") && name.len() > 2;
@@ -189,7 +197,10 @@ mod tests {
             (&["everup", "--pm2", "list"], "pm2! everup list"),
             (&["everup"], "everup"),
             (&["everup", "--version"], "everup --version"),
-            (&["everup", "start", "x", "--", "--pm2", "--watch", "y"], "everup start x -- --pm2 --watch y"),
+            (
+                &["everup", "start", "x", "--", "--pm2", "--watch", "y"],
+                "everup start x -- --pm2 --watch y",
+            ),
         ] {
             assert_eq!(line(words), expected);
         }
@@ -198,8 +209,14 @@ mod tests {
     #[test]
     fn options_before_the_verb() {
         for (words, expected) in [
-            (&["everup", "-n", "a", "start", "x.js"][..], "everup start -n a x.js"),
-            (&["everup", "-i2", "--name=a", "start", "x.js"], "everup start -i2 --name=a x.js"),
+            (
+                &["everup", "-n", "a", "start", "x.js"][..],
+                "everup start -n a x.js",
+            ),
+            (
+                &["everup", "-i2", "--name=a", "start", "x.js"],
+                "everup start -i2 --name=a x.js",
+            ),
             (&["everup", "-m", "list"], "everup list -m"),
             (&["everup", "-s", "delete", "all"], "everup delete -s all"),
             (&["everup", "--bogus", "list"], "everup --bogus list"),
@@ -211,12 +228,30 @@ mod tests {
     #[test]
     fn values_that_may_be_missing() {
         for (words, expected) in [
-            (&["everup", "start", "--watch", "x.js"][..], "everup start --watch x.js"),
-            (&["everup", "start", "x.js", "--watch"], "everup start x.js --watch"),
-            (&["everup", "start", "x.js", "--watch", "src", "-i", "2"], "everup start x.js --watch=src -i 2"),
-            (&["everup", "start", "--watch", "src", "x.js"], "everup start --watch=src x.js"),
-            (&["everup", "start", "-n", "a", "--watch", "x.js"], "everup start -n a --watch x.js"),
-            (&["everup", "start", "x.js", "--stop-exit-codes", "0", "42", "-f"], "everup start x.js --stop-exit-codes=0,42 -f"),
+            (
+                &["everup", "start", "--watch", "x.js"][..],
+                "everup start --watch x.js",
+            ),
+            (
+                &["everup", "start", "x.js", "--watch"],
+                "everup start x.js --watch",
+            ),
+            (
+                &["everup", "start", "x.js", "--watch", "src", "-i", "2"],
+                "everup start x.js --watch=src -i 2",
+            ),
+            (
+                &["everup", "start", "--watch", "src", "x.js"],
+                "everup start --watch=src x.js",
+            ),
+            (
+                &["everup", "start", "-n", "a", "--watch", "x.js"],
+                "everup start -n a --watch x.js",
+            ),
+            (
+                &["everup", "start", "x.js", "--stop-exit-codes", "0", "42", "-f"],
+                "everup start x.js --stop-exit-codes=0,42 -f",
+            ),
         ] {
             assert_eq!(line(words), expected);
         }
@@ -226,7 +261,10 @@ mod tests {
     fn pm2_takes_every_option_everywhere() {
         for (words, expected) in [
             (&["pm2", "list", "--name", "x", "-a"][..], "pm2! pm2 list"),
-            (&["pm2", "stop", "x", "-i", "3", "--update-env"], "pm2! pm2 stop x"),
+            (
+                &["pm2", "stop", "x", "-i", "3", "--update-env"],
+                "pm2! pm2 stop x",
+            ),
             (&["pm2", "list", "--bogus"], "pm2! pm2 list --bogus"),
             (&["pm2", "scale", "x", "-1"], "pm2! pm2 scale x -1"),
         ] {

@@ -24,10 +24,15 @@ pub(crate) enum ManageVerb {
     #[command(after_help = "Examples:\n  everup stop web\n  everup stop all\n  everup stop /^api-/ 3")]
     Stop(StopArgs),
     /// Stop apps and take them from the list
-    #[command(alias = "del", after_help = "Examples:\n  everup delete web\n  everup delete all")]
+    #[command(
+        alias = "del",
+        after_help = "Examples:\n  everup delete web\n  everup delete all"
+    )]
     Delete(StopArgs),
     /// Have more or fewer workers
-    #[command(after_help = "Examples:\n  everup scale web 4\n  everup scale web +1\n  everup scale web -1\n  everup scale web max")]
+    #[command(
+        after_help = "Examples:\n  everup scale web 4\n  everup scale web +1\n  everup scale web -1\n  everup scale web max"
+    )]
     Scale(ScaleArgs),
     /// Show all apps and their workers
     #[command(visible_aliases = ["ls", "ps", "status"], alias = "l", after_help = LIST)]
@@ -45,7 +50,11 @@ pub(crate) enum ManageVerb {
     #[command(after_help = "Examples:\n  everup flush\n  everup flush web")]
     Flush(TargetsArgs),
     /// Have the log files opened anew, after they were moved
-    #[command(name = "reloadLogs", visible_alias = "reopen", after_help = "Example:\n  mv web-out.log web-out.log.1 && everup reloadLogs")]
+    #[command(
+        name = "reloadLogs",
+        visible_alias = "reopen",
+        after_help = "Example:\n  mv web-out.log web-out.log.1 && everup reloadLogs"
+    )]
     ReloadLogs(TargetsArgs),
     /// Watch the list, until interrupted
     #[command(visible_alias = "top", aliases = ["dashboard", "dash", "imonit"], after_help = "Examples:\n  everup monit\n  everup top --sort cpu:desc")]
@@ -66,13 +75,20 @@ pub(crate) enum ManageVerb {
     #[command(after_help = "Example:\n  everup kill")]
     Kill(PlainArgs),
     /// Write the list, with the variables that were inherited, for `resurrect`
-    #[command(alias = "dump", after_help = "Examples:\n  everup save\n  everup save --force")]
+    #[command(
+        alias = "dump",
+        after_help = "Examples:\n  everup save\n  everup save --force"
+    )]
     Save(ForceArgs),
     /// Start what was saved
     #[command(after_help = "Example:\n  everup resurrect")]
     Resurrect(PlainArgs),
     /// Send a signal to workers
-    #[command(name = "sendSignal", visible_alias = "signal", after_help = "Examples:\n  everup sendSignal SIGUSR2 web\n  everup signal HUP all")]
+    #[command(
+        name = "sendSignal",
+        visible_alias = "signal",
+        after_help = "Examples:\n  everup sendSignal SIGUSR2 web\n  everup signal HUP all"
+    )]
     SendSignal(SignalArgs),
     /// Have an app do an action that it offers (pm2's `axm` protocol)
     #[command(after_help = "Example:\n  everup trigger web km:heapdump")]
@@ -87,10 +103,16 @@ pub(crate) enum ManageVerb {
     #[command(after_help = "Example:\n  everup reset all")]
     Reset(TargetsArgs),
     /// Replace the daemon by this version of everup; apps go on
-    #[command(visible_alias = "update", alias = "updatePM2", after_help = "Example:\n  everup upgrade")]
+    #[command(
+        visible_alias = "update",
+        alias = "updatePM2",
+        after_help = "Example:\n  everup upgrade"
+    )]
     Upgrade(UpgradeArgs),
     /// Follow what happens
-    #[command(after_help = "Examples:\n  everup events\n  everup events --json --after 0\n  everup events web")]
+    #[command(
+        after_help = "Examples:\n  everup events\n  everup events --json --after 0\n  everup events web"
+    )]
     Events(EventsArgs),
     /// Say why workers ended and what reloads came to
     #[command(after_help = "Examples:\n  everup why web\n  everup why web -n 1")]
@@ -470,7 +492,13 @@ pub(crate) struct WhyArgs {
     pub(crate) target: Option<String>,
 
     /// How many exits at most, the newest first
-    #[arg(long, short = 'n', value_name = "N", default_value = "5", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        short = 'n',
+        value_name = "N",
+        default_value = "5",
+        allow_negative_numbers = true
+    )]
     pub(crate) limit: u32,
 
     #[command(flatten)]

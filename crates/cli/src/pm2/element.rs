@@ -11,15 +11,31 @@ use std::path::Path;
 
 /// Keys of ours that pm2 has by other names, or not at all.
 const OTHERS: [&str; 15] = [
-    "name", "namespace", "script", "args", "cwd", "interpreter", "node_args", "exec_mode", "instances", "env", "out_file",
-    "error_file", "log_file", "pid_file", "pm2",
+    "name",
+    "namespace",
+    "script",
+    "args",
+    "cwd",
+    "interpreter",
+    "node_args",
+    "exec_mode",
+    "instances",
+    "env",
+    "out_file",
+    "error_file",
+    "log_file",
+    "pid_file",
+    "pm2",
 ];
 /// In place of a value that is not shown.
 const REDACTED: &str = "[redacted]";
 
 /// The whole list.
 pub(crate) fn list(apps: &[App]) -> Value {
-    processes(apps).into_iter().map(|(app, instance)| element(app, instance)).collect()
+    processes(apps)
+        .into_iter()
+        .map(|(app, instance)| element(app, instance))
+        .collect()
 }
 
 /// One process.
@@ -77,7 +93,10 @@ pub(crate) fn env(app: &App, instance: &Instance) -> Value {
     }
     put("username", json!(app.user));
     put("node_args", json!(spec.node_args));
-    let script = app.script_path.as_ref().map_or(json!(spec.script), |path| json!(path));
+    let script = app
+        .script_path
+        .as_ref()
+        .map_or(json!(spec.script), |path| json!(path));
     put("pm_exec_path", script);
     put("pm_cwd", json!(spec.cwd));
     put("exec_interpreter", json!(interpreter(app)));
@@ -101,8 +120,16 @@ fn state(app: &App, instance: &Instance, put: &mut impl FnMut(&str, Value)) {
     put("NODE_APP_INSTANCE", json!(instance.slot));
     put("status", json!(status(app, instance)));
     put("pm_uptime", json!(instance.started_at));
-    for (key, empty) in [("axm_actions", json!([])), ("axm_monitor", json!({})), ("axm_options", json!({})), ("axm_dynamic", json!({}))] {
-        let told = instance.axm.get(key).or_else(|| instance.axm.get(key.trim_start_matches("axm_")));
+    for (key, empty) in [
+        ("axm_actions", json!([])),
+        ("axm_monitor", json!({})),
+        ("axm_options", json!({})),
+        ("axm_dynamic", json!({})),
+    ] {
+        let told = instance
+            .axm
+            .get(key)
+            .or_else(|| instance.axm.get(key.trim_start_matches("axm_")));
         put(key, told.cloned().unwrap_or(empty));
     }
     put("created_at", json!(app.created_at));
@@ -120,9 +147,17 @@ fn state(app: &App, instance: &Instance, put: &mut impl FnMut(&str, Value)) {
 
 /// `node`, `python3`, `none`.
 pub(super) fn interpreter(app: &App) -> String {
-    let found = app.interpreter.as_deref().map(Path::new).and_then(Path::file_name);
+    let found = app
+        .interpreter
+        .as_deref()
+        .map(Path::new)
+        .and_then(Path::file_name);
     let found = found.map(|name| name.to_string_lossy().into_owned());
-    app.spec.interpreter.clone().or(found).unwrap_or_else(|| "none".into())
+    app.spec
+        .interpreter
+        .clone()
+        .or(found)
+        .unwrap_or_else(|| "none".into())
 }
 
 /// The other settings that were given: numbers as numbers, sizes in bytes.
@@ -131,7 +166,9 @@ fn settings(app: &App) -> Vec<(String, Value)> {
         return Vec::new();
     };
     let given = all.into_iter().filter(|(key, _)| !OTHERS.contains(&key.as_str()));
-    let mut settings: Vec<(String, Value)> = given.map(|(key, value)| (key.clone(), as_pm2(&key, value))).collect();
+    let mut settings: Vec<(String, Value)> = given
+        .map(|(key, value)| (key.clone(), as_pm2(&key, value)))
+        .collect();
     settings.extend(app.spec.pm2.clone());
     settings
 }
@@ -182,7 +219,10 @@ mod tests {
             ("/pm2_env/pm_id", json!(0)),
             ("/pm2_env/pm_exec_path", json!("/srv/web.js")),
             ("/pm2_env/pm_cwd", json!("/srv")),
-            ("/pm2_env/pm_out_log_path", json!("/home/.everup/logs/web-out-0.log")),
+            (
+                "/pm2_env/pm_out_log_path",
+                json!("/home/.everup/logs/web-out-0.log"),
+            ),
             ("/pm2_env/exec_interpreter", json!("node")),
             ("/pm2_env/instances", json!(2)),
             ("/pm2_env/node_version", json!("20.20.2")),
@@ -205,7 +245,12 @@ mod tests {
         assert_eq!(two.pointer("/pid"), Some(&json!(0)));
         assert_eq!(two.pointer("/pm2_env/status"), Some(&json!("stopped")));
         assert_eq!(two.pointer("/monit/cpu"), Some(&json!(0)));
-        let ids: Vec<u64> = list(&[job, web]).as_array().unwrap().iter().map(|one| one["pm_id"].as_u64().unwrap()).collect();
+        let ids: Vec<u64> = list(&[job, web])
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["pm_id"].as_u64().unwrap())
+            .collect();
         assert_eq!(ids, [0, 1, 2]);
     }
 }

@@ -11,7 +11,10 @@ pub(crate) struct Field {
 
 impl Field {
     pub(crate) fn new(text: impl Into<String>, styles: &'static [u8]) -> Self {
-        Self { text: text.into(), styles }
+        Self {
+            text: text.into(),
+            styles,
+        }
     }
 }
 
@@ -28,7 +31,11 @@ pub(crate) fn grid(head: Option<&[&str]>, widths: &[usize], rows: &[Vec<Field>],
         format!("{left}{}{right}\n", parts.join(middle))
     };
     let line = |row: &[Field]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(field, width)| cell(field, *width, screen)).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(field, width)| cell(field, *width, screen))
+            .collect();
         format!("│{}│\n", cells.join("│"))
     };
     let mut text = rule("┌", "┬", "┐");
@@ -61,7 +68,12 @@ fn cell(field: &Field, width: usize, screen: &Screen) -> String {
     let room = width.saturating_sub(2);
     let length = field.text.chars().count();
     let text: String = if length > room {
-        field.text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+        field
+            .text
+            .chars()
+            .take(room.saturating_sub(1))
+            .chain(['…'])
+            .collect()
     } else {
         field.text.clone()
     };

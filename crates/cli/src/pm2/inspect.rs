@@ -35,7 +35,9 @@ impl Inspector {
             Value::Object(map) if map.is_empty() => "{}".into(),
             Value::Object(map) => {
                 self.depth = depth;
-                let parts = map.iter().map(|(name, item)| format!("{}: {}", key(name), self.nested(item, depth)));
+                let parts = map
+                    .iter()
+                    .map(|(name, item)| format!("{}: {}", key(name), self.nested(item, depth)));
                 let parts = parts.collect();
                 self.reduce(parts, depth, ["{", "}"], None)
             }
@@ -50,7 +52,13 @@ impl Inspector {
     }
 
     /// `numbers` is of arrays: whether there is nothing else in it.
-    fn reduce(&self, parts: Vec<String>, depth: usize, [open, close]: [&str; 2], numbers: Option<bool>) -> String {
+    fn reduce(
+        &self,
+        parts: Vec<String>,
+        depth: usize,
+        [open, close]: [&str; 2],
+        numbers: Option<bool>,
+    ) -> String {
         let entries = parts.len();
         let parts = match numbers {
             Some(numbers) if entries > 6 => self.grouped(parts, numbers),
@@ -77,23 +85,38 @@ impl Inspector {
         if most * 3 + self.indent >= BREAK || (total <= most * 5 && longest > 6) {
             return parts;
         }
-        let columns = columns(parts.len(), total, most).min((BREAK - self.indent) / most).min(COMPACT * 4).min(15);
+        let columns = columns(parts.len(), total, most)
+            .min((BREAK - self.indent) / most)
+            .min(COMPACT * 4)
+            .min(15);
         if columns <= 1 {
             return parts;
         }
         let room: Vec<usize> = (0..columns)
-            .map(|column| widths.iter().skip(column).step_by(columns).max().copied().unwrap_or(0) + 2)
+            .map(|column| {
+                widths
+                    .iter()
+                    .skip(column)
+                    .step_by(columns)
+                    .max()
+                    .copied()
+                    .unwrap_or(0)
+                    + 2
+            })
             .collect();
         parts
             .chunks(columns)
             .map(|row| {
                 let last = row.len() - 1;
-                let cells = row.iter().enumerate().map(|(column, part)| match (numbers, column == last) {
-                    (true, false) => format!("{:>1$}", format!("{part}, "), room[column]),
-                    (true, true) => format!("{part:>0$}", room[column] - 2),
-                    (false, false) => format!("{:<1$}", format!("{part}, "), room[column]),
-                    (false, true) => part.clone(),
-                });
+                let cells = row
+                    .iter()
+                    .enumerate()
+                    .map(|(column, part)| match (numbers, column == last) {
+                        (true, false) => format!("{:>1$}", format!("{part}, "), room[column]),
+                        (true, true) => format!("{part:>0$}", room[column] - 2),
+                        (false, false) => format!("{:<1$}", format!("{part}, "), room[column]),
+                        (false, true) => part.clone(),
+                    });
                 cells.collect()
             })
             .collect()
@@ -114,9 +137,12 @@ impl Inspector {
 fn columns(entries: usize, total: usize, most: usize) -> usize {
     let small = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     let bias = (small(most) - small(total) / small(entries)).max(0.0).sqrt();
-    let biased = (small(most) - bias).max(1.0);
+    let biased = (small(most) - 3.0 - bias).max(1.0);
     let wanted = ((2.5 * biased * small(entries)).sqrt() / biased).round();
-    (1..=15).rev().find(|columns| small(*columns) <= wanted).unwrap_or(1)
+    (1..=15)
+        .rev()
+        .find(|columns| small(*columns) <= wanted)
+        .unwrap_or(1)
 }
 
 fn width(text: &str) -> usize {
@@ -134,7 +160,11 @@ fn key(name: &str) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    let quote = match (text.contains('\''), text.contains('"'), text.contains('`') || text.contains("${")) {
+    let quote = match (
+        text.contains('\''),
+        text.contains('"'),
+        text.contains('`') || text.contains("${"),
+    ) {
         (true, false, _) => '"',
         (true, true, false) => '`',
         _ => '\'',
@@ -180,7 +210,10 @@ mod tests {
                 "{ 'a-b': 1, c: \"it's\", d: 'a\\nb', e: null }",
             ),
             (json!({"a": {"b": {"c": {}}}}), "{ a: { b: { c: {} } } }"),
-            (json!({"a": {"b": {"c": {"d": 1}}}}), "{\n  a: { b: { c: { d: 1 } } }\n}"),
+            (
+                json!({"a": {"b": {"c": {"d": 1}}}}),
+                "{\n  a: { b: { c: { d: 1 } } }\n}",
+            ),
             (
                 json!([[1, 2, [3, [4]]], {"x": {"y": {"z": [1]}}}]),
                 "[\n  [ 1, 2, [ 3, [ 4 ] ] ],\n  {\n    x: { y: { z: [ 1 ] } }\n  }\n]",
@@ -196,7 +229,10 @@ mod tests {
             ),
             (
                 json!({"a": format!("{}\nfoo\nbar", "x".repeat(70))}),
-                &format!("{{\n  a: '{}\\n' +\n    'foo\\n' +\n    'bar'\n}}", "x".repeat(70)),
+                &format!(
+                    "{{\n  a: '{}\\n' +\n    'foo\\n' +\n    'bar'\n}}",
+                    "x".repeat(70)
+                ),
             ),
         ] {
             assert_eq!(inspect(&value), expected, "{value}");

@@ -8,17 +8,24 @@ pub(crate) mod grid;
 pub(crate) mod inspect;
 pub(crate) mod table;
 
-use everup_api::v1::{App, AppState, Instance};
 use everup_api::WorkerState;
+use everup_api::v1::{App, AppState, Instance};
 
 /// pm2's word for what an instance does.
 pub(crate) fn status(app: &App, instance: &Instance) -> &'static str {
-    let leaving = matches!(instance.state, Some(WorkerState::Draining | WorkerState::Stopping));
+    let leaving = matches!(
+        instance.state,
+        Some(WorkerState::Draining | WorkerState::Stopping)
+    );
     match (instance.pid, app.state) {
         (Some(_), AppState::Stopping) => "stopping",
         (Some(_), _) if leaving => "stopping",
         // pm2 says `online` as soon as the process is there, unless it waits for the message.
-        (Some(_), _) if instance.state == Some(WorkerState::Starting) && app.spec.wait_ready == Some(true) => "launching",
+        (Some(_), _)
+            if instance.state == Some(WorkerState::Starting) && app.spec.wait_ready == Some(true) =>
+        {
+            "launching"
+        }
         (Some(_), _) => "online",
         (None, AppState::Stopping) => "stopping",
         (None, AppState::Failed) => "errored",
@@ -31,15 +38,28 @@ pub(crate) fn status(app: &App, instance: &Instance) -> &'static str {
 
 /// pm2's `exec_mode`.
 pub(crate) fn mode(app: &App) -> &'static str {
-    if app.clustered { "cluster_mode" } else { "fork_mode" }
+    if app.clustered {
+        "cluster_mode"
+    } else {
+        "fork_mode"
+    }
 }
 
 /// `3s`, `2m`, `5h`, `4D`: the unit changes at two of it.
 pub(crate) fn since(millis: u64) -> String {
-    const UNITS: [(u64, &str); 5] = [(31_536_000, "Y"), (2_592_000, "M"), (86_400, "D"), (3_600, "h"), (60, "m")];
+    const UNITS: [(u64, &str); 5] = [
+        (31_536_000, "Y"),
+        (2_592_000, "M"),
+        (86_400, "D"),
+        (3_600, "h"),
+        (60, "m"),
+    ];
     let seconds = millis / 1000;
     let unit = UNITS.iter().find(|(unit, _)| seconds / unit > 1);
-    unit.map_or_else(|| format!("{seconds}s"), |(unit, name)| format!("{}{name}", seconds / unit))
+    unit.map_or_else(
+        || format!("{seconds}s"),
+        |(unit, name)| format!("{}{name}", seconds / unit),
+    )
 }
 
 /// `52.6mb`.
@@ -115,7 +135,12 @@ mod tests {
         ] {
             assert_eq!(since(millis), expected);
         }
-        for (bytes, expected) in [(0, "0b"), (135_168, "132.0kb"), (55_160_832, "52.6mb"), (1 << 30, "1.0gb")] {
+        for (bytes, expected) in [
+            (0, "0b"),
+            (135_168, "132.0kb"),
+            (55_160_832, "52.6mb"),
+            (1 << 30, "1.0gb"),
+        ] {
             assert_eq!(size(bytes), expected);
         }
         assert_eq!(percent(None), "0");

@@ -46,7 +46,12 @@ pub(crate) fn table(apps: &[App], sort: Option<&str>, screen: &Screen) -> String
     order(&mut all, sort);
     let longest = all.iter().map(|(app, _)| app.spec.name.chars().count()).max();
     let name = longest.map_or(11, |longest| (longest + 5).min(40));
-    let id = all.iter().map(|(_, instance)| instance.id.to_string().len() + 2).max().unwrap_or(4).max(4);
+    let id = all
+        .iter()
+        .map(|(_, instance)| instance.id.to_string().len() + 2)
+        .max()
+        .unwrap_or(4)
+        .max(4);
     let room = screen.width.unwrap_or(300);
     let widths = |columns: Columns, most: usize| -> Vec<usize> {
         let width = |(title, width): &(&str, Option<usize>)| match *title {
@@ -56,10 +61,15 @@ pub(crate) fn table(apps: &[App], sort: Option<&str>, screen: &Screen) -> String
         columns.iter().map(width).collect()
     };
     let fits = |widths: &[usize]| widths.iter().sum::<usize>() + widths.len() < room;
-    let chosen = [(FULL, 40), (CONDENSED, 20)].into_iter().find(|(columns, most)| fits(&widths(columns, *most)));
+    let chosen = [(FULL, 40), (CONDENSED, 20)]
+        .into_iter()
+        .find(|(columns, most)| fits(&widths(columns, *most)));
     let (columns, most) = chosen.unwrap_or((MINI, 16));
     let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
-    let rows: Vec<Vec<Field>> = all.iter().map(|(app, instance)| row(app, instance, &titles)).collect();
+    let rows: Vec<Vec<Field>> = all
+        .iter()
+        .map(|(app, instance)| row(app, instance, &titles))
+        .collect();
     grid(Some(&titles), &widths(columns, most), &rows, screen)
 }
 
@@ -125,7 +135,10 @@ fn order(all: &mut [(&App, &Instance)], sort: Option<&str>) {
 pub(crate) fn mini(apps: &[App]) -> String {
     let block = |(app, instance): &(&App, &Instance)| {
         let status = status(app, instance);
-        let path = |path: &Option<std::path::PathBuf>| path.as_ref().map_or_else(|| "undefined".into(), |path| harmless(&path.to_string_lossy()));
+        let path = |path: &Option<std::path::PathBuf>| {
+            path.as_ref()
+                .map_or_else(|| "undefined".into(), |path| harmless(&path.to_string_lossy()))
+        };
         format!(
             "+--- {}\nnamespace : {}\nversion : {}\npid : {}\npm2 id : {}\nstatus : {status}\nmode : {}\nrestarted : {}\n\
              uptime : {}\nmemory usage : {} \nerror log : {}\nwatching : {}\nPID file : {}\n",
@@ -136,7 +149,11 @@ pub(crate) fn mini(apps: &[App]) -> String {
             instance.id,
             mode(app).trim_end_matches("_mode"),
             instance.restarts,
-            if status == "online" { since(instance.uptime_ms) } else { "0".into() },
+            if status == "online" {
+                since(instance.uptime_ms)
+            } else {
+                "0".into()
+            },
             size(instance.memory.unwrap_or(0)),
             path(&instance.error_file),
             if app.spec.watch.is_empty() { "no" } else { "yes" },
@@ -152,7 +169,10 @@ mod tests {
     use super::*;
     use crate::render::samples::{app, stopped};
 
-    const PLAIN: Screen = Screen { width: None, colour: false };
+    const PLAIN: Screen = Screen {
+        width: None,
+        colour: false,
+    };
 
     #[test]
     fn the_full_table() {
@@ -172,17 +192,29 @@ mod tests {
     fn an_empty_one() {
         let text = table(&[], None, &PLAIN);
         assert_eq!(text.lines().count(), 3);
-        assert!(text.lines().nth(1).unwrap().starts_with("│ id │ name      │ namespace   │"), "{text}");
+        assert!(
+            text.lines()
+                .nth(1)
+                .unwrap()
+                .starts_with("│ id │ name      │ namespace   │"),
+            "{text}"
+        );
     }
 
     #[test]
     fn narrow_screens() {
-        let screen = |width| Screen { width: Some(width), colour: false };
+        let screen = |width| Screen {
+            width: Some(width),
+            colour: false,
+        };
         let line = |width| {
             let text = table(&[app("web")], None, &screen(width));
             text.lines().nth(1).unwrap().to_owned()
         };
-        assert_eq!(line(100), "│ id │ name   │ mode     │ ↺    │ status    │ cpu      │ memory   │");
+        assert_eq!(
+            line(100),
+            "│ id │ name   │ mode     │ ↺    │ status    │ cpu      │ memory   │"
+        );
         assert_eq!(line(50), "│ id │ name   │ status    │ cpu    │ mem      │");
     }
 
@@ -190,7 +222,9 @@ mod tests {
     fn sorted() {
         let ids = |sort: &str| {
             let text = table(&[app("web"), stopped("job", 2)], Some(sort), &PLAIN);
-            let ids = text.lines().filter_map(|line| line.strip_prefix("│ ")?.chars().next());
+            let ids = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("│ ")?.chars().next());
             ids.skip(1).collect::<String>()
         };
         assert_eq!(ids("id"), "012");

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) fn millis(millis: u64) -> String {
     const DAY: u64 = 86_400_000;
     match millis / DAY {
-        0 => show(Duration::from_millis(millis)),
+        0 | 1 => show(Duration::from_millis(millis)),
         days => format!("{days} d {} h", millis % DAY / 3_600_000),
     }
 }
@@ -69,7 +69,8 @@ mod tests {
             assert_eq!(bytes(number), expected);
         }
         assert_eq!(millis(59_999), "59.9 s");
-        assert_eq!(millis(90_000_000), "1 d 1 h");
+        assert_eq!(millis(90_000_000), "25 h 0 min");
+        assert_eq!(millis(180_000_000), "2 d 2 h");
         assert_eq!(count(1, "app"), "1 app");
         assert_eq!(count(0, "app"), "0 apps");
     }

@@ -45,7 +45,10 @@ fn block(rows: &[(String, String)], screen: &Screen) -> String {
 
 fn facts(app: &App) -> Vec<(String, String)> {
     let created = rfc3339(UNIX_EPOCH + Duration::from_millis(app.created_at));
-    let script = app.script_path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let script = app
+        .script_path
+        .as_ref()
+        .map(|path| path.to_string_lossy().into_owned());
     let rows = [
         ("name", Some(app.spec.name.clone())),
         ("namespace", Some(app.spec.namespace().to_owned())),
@@ -60,13 +63,23 @@ fn facts(app: &App) -> Vec<(String, String)> {
         ("first started", Some(created)),
         ("last reload", app.last_reload.as_ref().map(last_reload)),
     ];
-    rows.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    rows.into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect()
 }
 
 fn last_reload(receipt: &everup_api::Receipt) -> String {
     let took = millis(receipt.duration_ms);
-    let why = receipt.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{:?} after {took}, generation {}{why}", receipt.outcome, receipt.generation).to_lowercase()
+    let why = receipt
+        .reason
+        .as_deref()
+        .map(|why| format!(": {why}"))
+        .unwrap_or_default();
+    format!(
+        "{:?} after {took}, generation {}{why}",
+        receipt.outcome, receipt.generation
+    )
+    .to_lowercase()
 }
 
 /// What was asked for, key by key.
@@ -77,7 +90,10 @@ fn settings(app: &App) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     for (key, value) in all {
         match value {
-            Value::Object(map) => rows.extend(map.into_iter().map(|(name, value)| (format!("{key}.{name}"), plain(&value)))),
+            Value::Object(map) => rows.extend(
+                map.into_iter()
+                    .map(|(name, value)| (format!("{key}.{name}"), plain(&value))),
+            ),
             value if key == "name" || value.is_null() => {}
             value => rows.push((key, plain(&value))),
         }
@@ -94,7 +110,8 @@ fn plain(value: &Value) -> String {
 }
 
 fn worker(instance: &Instance) -> Vec<(String, String)> {
-    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let path =
+        |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
     let exit = instance.last_exit.as_ref().map(|exit| {
         let at = rfc3339(UNIX_EPOCH + Duration::from_millis(exit.at));
         format!("{at}: {}", exit.cause)
@@ -103,7 +120,10 @@ fn worker(instance: &Instance) -> Vec<(String, String)> {
         ("says", instance.status_text.clone()),
         ("node.js", instance.node_version.clone()),
         ("memory", instance.memory.map(bytes)),
-        ("connections taken", (instance.accepted > 0).then(|| instance.accepted.to_string())),
+        (
+            "connections taken",
+            (instance.accepted > 0).then(|| instance.accepted.to_string()),
+        ),
         ("last exit", exit),
         ("output", path(&instance.out_file)),
         ("errors", path(&instance.error_file)),
@@ -114,11 +134,19 @@ fn worker(instance: &Instance) -> Vec<(String, String)> {
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .collect();
-    rows.extend(instance.axm.get("monitor").and_then(Value::as_object).into_iter().flatten().map(|(name, value)| {
-        let amount = value.get("value").map_or_else(|| plain(value), plain);
-        let unit = value.get("unit").and_then(Value::as_str).unwrap_or_default();
-        (name.clone(), format!("{amount} {unit}").trim_end().to_owned())
-    }));
+    rows.extend(
+        instance
+            .axm
+            .get("monitor")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| {
+                let amount = value.get("value").map_or_else(|| plain(value), plain);
+                let unit = value.get("unit").and_then(Value::as_str).unwrap_or_default();
+                (name.clone(), format!("{amount} {unit}").trim_end().to_owned())
+            }),
+    );
     rows
 }
 

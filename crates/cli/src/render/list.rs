@@ -50,7 +50,10 @@ pub(crate) fn text(apps: &[App], choice: &Choice, screen: &Screen) -> String {
         rows.push(app_row(app));
         rows.extend(worker_rows(app, most));
     }
-    let rows = rows.into_iter().map(|row| keep(row, &columns)).collect::<Vec<_>>();
+    let rows = rows
+        .into_iter()
+        .map(|row| keep(row, &columns))
+        .collect::<Vec<_>>();
     let columns: Vec<Column> = columns.into_iter().flatten().collect();
     let mut text = render(&columns, &rows, screen);
     for app in &shown {
@@ -72,8 +75,12 @@ fn columns(apps: &[&App]) -> Vec<Option<Column>> {
         })
     };
     let spaces = apps.iter().any(|app| app.spec.namespace() != NAMESPACE);
-    let open = apps.iter().any(|app| all(app).any(|one| one.connections.is_some()));
-    let exits = apps.iter().any(|app| app.instances.iter().any(|one| one.last_exit.is_some()));
+    let open = apps
+        .iter()
+        .any(|app| all(app).any(|one| one.connections.is_some()));
+    let exits = apps
+        .iter()
+        .any(|app| app.instances.iter().any(|one| one.last_exit.is_some()));
     vec![
         column("ID", true, 9),
         column("NAME", false, 9),
@@ -93,7 +100,8 @@ fn columns(apps: &[&App]) -> Vec<Option<Column>> {
 
 fn keep(row: Vec<Cell>, columns: &[Option<Column>]) -> Vec<Cell> {
     let kept = row.into_iter().zip(columns);
-    kept.filter_map(|(cell, column)| column.as_ref().map(|_| cell)).collect()
+    kept.filter_map(|(cell, column)| column.as_ref().map(|_| cell))
+        .collect()
 }
 
 fn all(app: &App) -> impl Iterator<Item = &Instance> {
@@ -110,10 +118,23 @@ fn painted(text: impl Into<String>, colour: u8) -> Cell {
 fn app_row(app: &App) -> Vec<Cell> {
     let single = app.instances.len() == 1;
     let ids = ranges(app.instances.iter().map(|instance| instance.id));
-    let pid = app.instances.first().and_then(|instance| instance.pid).filter(|_| single);
+    let pid = app
+        .instances
+        .first()
+        .and_then(|instance| instance.pid)
+        .filter(|_| single);
     let restarts: u64 = app.instances.iter().map(|instance| instance.restarts).sum();
-    let uptime = app.instances.iter().filter(|one| one.pid.is_some()).map(|one| one.uptime_ms).min();
-    let latest = app.instances.iter().filter_map(|one| one.last_exit.as_ref()).max_by_key(|exit| exit.at);
+    let uptime = app
+        .instances
+        .iter()
+        .filter(|one| one.pid.is_some())
+        .map(|one| one.uptime_ms)
+        .max();
+    let latest = app
+        .instances
+        .iter()
+        .filter_map(|one| one.last_exit.as_ref())
+        .max_by_key(|exit| exit.at);
     vec![
         painted(ids, 36),
         painted(harmless(&app.spec.name), 1),
@@ -125,9 +146,15 @@ fn app_row(app: &App) -> Vec<Cell> {
         restarts.to_string().into(),
         uptime.map_or_else(String::new, millis).into(),
         cpu(sum_of(app, |one| one.cpu)).into(),
-        sum(app, |one| one.memory).map_or_else(|| "-".into(), bytes).into(),
-        sum(app, |one| one.connections).map_or_else(|| "-".into(), |open| open.to_string()).into(),
-        latest.map_or_else(String::new, |exit| harmless(&exit.cause)).into(),
+        sum(app, |one| one.memory)
+            .map_or_else(|| "-".into(), bytes)
+            .into(),
+        sum(app, |one| one.connections)
+            .map_or_else(|| "-".into(), |open| open.to_string())
+            .into(),
+        latest
+            .map_or_else(String::new, |exit| harmless(&exit.cause))
+            .into(),
     ]
 }
 
@@ -155,7 +182,11 @@ fn mode(app: &App) -> String {
 
 /// What an app does; of several workers, how many are ready.
 fn app_state(app: &App) -> Cell {
-    let ready = app.instances.iter().filter(|one| one.pid.is_some() && one.state == Some(WorkerState::Ready)).count();
+    let ready = app
+        .instances
+        .iter()
+        .filter(|one| one.pid.is_some() && one.state == Some(WorkerState::Ready))
+        .count();
     let wanted = usize::try_from(app.target).unwrap_or(usize::MAX);
     let (word, colour) = match app.state {
         AppState::Running if ready >= wanted && wanted == 1 => return painted("ready", GREEN),
@@ -210,7 +241,7 @@ fn worker_rows(app: &App, most: usize) -> Vec<Vec<Cell>> {
         .map(|(index, one)| worker_row(one, index + 1 == last && hidden == 0))
         .collect();
     if hidden > 0 && most > 0 {
-        let more = format!("└ {} more: --app {}", count(hidden as u64, "worker"), harmless(&app.spec.name));
+        let more = format!("└ {hidden} more: --app {}", harmless(&app.spec.name));
         let mut row: Vec<Cell> = vec![String::new().into(); 13];
         row[1] = painted(more, GREY);
         rows.push(row);
@@ -238,7 +269,10 @@ fn worker_row(one: &Instance, last: bool) -> Vec<Cell> {
         cpu(one.cpu).into(),
         one.memory.map_or_else(|| "-".into(), bytes).into(),
         known(one.connections).into(),
-        one.last_exit.as_ref().map_or_else(String::new, |exit| harmless(&exit.cause)).into(),
+        one.last_exit
+            .as_ref()
+            .map_or_else(String::new, |exit| harmless(&exit.cause))
+            .into(),
     ]
 }
 
@@ -250,11 +284,18 @@ fn remarks(app: &App) -> Vec<(u8, String)> {
         let what = phase(reload.phase);
         lines.push((
             YELLOW,
-            format!("{name}: reload to generation {}: {what}, {} of {}", reload.generation, reload.done, reload.total),
+            format!(
+                "{name}: reload to generation {}: {what}, {} of {}",
+                reload.generation, reload.done, reload.total
+            ),
         ));
     }
     if let Some(because) = &app.because {
-        let colour = if app.state == AppState::Failed { RED } else { YELLOW };
+        let colour = if app.state == AppState::Failed {
+            RED
+        } else {
+            YELLOW
+        };
         lines.push((colour, format!("{name}: {}", harmless(because))));
     }
     lines
@@ -275,7 +316,9 @@ pub(crate) fn phase(phase: Phase) -> &'static str {
 
 fn order(apps: &mut [&App], sort: Option<&str>) {
     let sort = sort.unwrap_or("name");
-    let (field, descending) = sort.split_once(':').map_or((sort, false), |(field, order)| (field, order == "desc"));
+    let (field, descending) = sort
+        .split_once(':')
+        .map_or((sort, false), |(field, order)| (field, order == "desc"));
     let fixed = |value: Option<f64>| format!("{:020.3}", value.unwrap_or(0.0));
     let whole = |value: u64| format!("{value:020}");
     let key = |app: &&App| {
@@ -289,7 +332,14 @@ fn order(apps: &mut [&App], sort: Option<&str>) {
             "memory" | "mem" => whole(sum(app, |one| one.memory).unwrap_or(0)),
             "restarts" => whole(app.instances.iter().map(|one| one.restarts).sum()),
             "connections" | "open" => whole(sum(app, |one| one.connections).unwrap_or(0)),
-            "pid" => whole(app.instances.iter().filter_map(|one| one.pid).map(u64::from).min().unwrap_or(0)),
+            "pid" => whole(
+                app.instances
+                    .iter()
+                    .filter_map(|one| one.pid)
+                    .map(u64::from)
+                    .min()
+                    .unwrap_or(0),
+            ),
             _ => app.spec.name.clone(),
         }
     };
@@ -328,8 +378,8 @@ mod tests {
         let mut api = stopped("api", 2);
         api.state = AppState::Failed;
         api.because = Some("exit code 1, 5 times within 3 s".into());
-        let expected = "\
- ID  NAME      MODE        STATE     PID  GEN  ↺     UPTIME   CPU     MEMORY  OPEN  LAST EXIT
+        let expected =
+            "\x20ID  NAME      MODE        STATE     PID  GEN  ↺     UPTIME   CPU     MEMORY  OPEN  LAST EXIT
   2  api       fork        failed           2  0                -          -     -
 0,1  web       cluster ×2  2 ready          2  1  2 h 3 min  7.7%  105.2 MiB     7  it exited with code 1
   0  ├ slot 0              ready    7637    2  1  2 h 3 min  7.7%   52.6 MiB     3  it exited with code 1
@@ -343,12 +393,11 @@ web: reload to generation 3: rolling, 1 of 2
     #[test]
     fn a_thousand_workers_are_folded() {
         let apps = [crowd("big", 1000), stopped("job", 5)];
-        let expected = "\
-     ID  NAME                          MODE           STATE             PID  GEN  ↺     UPTIME   CPU    MEMORY  OPEN
-10-1009  big                           cluster ×1000  999/1000 ready           2  0     340 ms  0.0%  51.4 GiB  4000
-   1009  ├ slot 999                                   starting        20999    2  0     340 ms  0.0%  52.6 MiB     4
-         └ 999 workers more: --app big
-      5  job                           fork           stopped                  2  0                -         -     -
+        let expected = "\x20    ID  NAME                   MODE           STATE             PID  GEN  ↺     UPTIME   CPU    MEMORY  OPEN
+10-1009  big                    cluster ×1000  999/1000 ready           2  0  2 h 3 min  0.0%  51.3 GiB  4000
+   1009  ├ slot 999                            starting        20999    2  0     340 ms  0.0%  52.6 MiB     4
+         └ 999 more: --app big
+      5  job                    fork           stopped                  2  0                -         -     -
 ";
         assert_eq!(shown(&apps, &Choice::default()), expected);
         let all = Choice {
@@ -363,14 +412,21 @@ web: reload to generation 3: rolling, 1 of 2
 
     #[test]
     fn it_fits_the_screen() {
-        let apps = [app("web"), crowd("big", 3), stopped("a-very-long-name-of-an-app", 9)];
+        let apps = [
+            app("web"),
+            crowd("big", 3),
+            stopped("a-very-long-name-of-an-app", 9),
+        ];
         for width in 60..200 {
             let screen = Screen {
                 width: Some(width),
                 colour: false,
             };
             let text = text(&apps, &Choice::default(), &screen);
-            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
+            assert!(
+                text.lines().all(|line| line.chars().count() <= width),
+                "{width}\n{text}"
+            );
         }
     }
 
@@ -384,7 +440,10 @@ web: reload to generation 3: rolling, 1 of 2
             };
             let text = shown(&apps, &choice);
             let names = ["web", "big", "api"];
-            let mut found: Vec<(usize, &str)> = names.iter().map(|name| (text.find(&format!("  {name}  ")).unwrap(), *name)).collect();
+            let mut found: Vec<(usize, &str)> = names
+                .iter()
+                .map(|name| (text.find(&format!("  {name}  ")).unwrap(), *name))
+                .collect();
             found.sort_unstable();
             found.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
         };

@@ -61,7 +61,10 @@ pub(crate) fn stopped(name: &str, id: u32) -> App {
         state: AppState::Stopped,
         clustered: false,
         version: None,
-        instances: vec![Instance { id, ..Instance::default() }],
+        instances: vec![Instance {
+            id,
+            ..Instance::default()
+        }],
         target: 1,
         ..app(name)
     }

@@ -33,7 +33,11 @@ pub(crate) fn stop(context: &Context, args: &StopArgs, call: &'static str) -> Re
             targets.push(word);
         }
     }
-    let action = if call == "stop" { "stopProcessId" } else { "deleteProcessId" };
+    let action = if call == "stop" {
+        "stopProcessId"
+    } else {
+        "deleteProcessId"
+    };
     on(context, call, action, targets, args.now)
 }
 
@@ -150,7 +154,9 @@ pub(crate) fn scale(context: &Context, args: &ScaleArgs) -> Result<Exit, VerbErr
         timeout_ms: context.timeout_ms(),
     };
     let target = vec![args.target.clone()];
-    let done = context.act(&mut client, "scale", &body).map_err(|error| in_words(context, &target, error))?;
+    let done = context
+        .act(&mut client, "scale", &body)
+        .map_err(|error| in_words(context, &target, error))?;
     if context.pm2 {
         return scaled_as_pm2(context, &mut client, &done);
     }
@@ -184,12 +190,17 @@ pub(crate) fn signal(context: &Context, args: &SignalArgs) -> Result<Exit, VerbE
     if context.pm2 {
         context.say(&format!("[PM2] Sending signal to process name {names}"));
     }
-    let done = context.act(&mut client, "signal", &body).map_err(|error| match context.pm2 && is_unknown(&error) {
-        true => VerbError::said(Exit::Refused, "Unknown process name", None),
-        false => error,
+    let done = context.act(&mut client, "signal", &body).map_err(|error| {
+        match context.pm2 && is_unknown(&error) {
+            true => VerbError::said(Exit::Refused, "Unknown process name", None),
+            false => error,
+        }
     })?;
     if context.pm2 {
-        context.say(&format!("successfully sent signal {} to process name {names}", args.signal));
+        context.say(&format!(
+            "successfully sent signal {} to process name {names}",
+            args.signal
+        ));
         let list = context.list(&mut client, &[])?;
         super::show::table(context, &list.apps, None);
         return Ok(Exit::Ok);
@@ -261,7 +272,10 @@ pub(crate) fn resurrect(context: &Context) -> Result<Exit, VerbError> {
     if context.pm2 {
         let path = context.home.path.join("saved.json");
         context.say("[PM2] Resurrecting");
-        context.say(&format!("[PM2] Restoring processes located in {}", path.display()));
+        context.say(&format!(
+            "[PM2] Restoring processes located in {}",
+            path.display()
+        ));
     }
     let done = context.act(&mut client, "resurrect", &Save::default())?;
     if context.pm2 {
@@ -272,7 +286,11 @@ pub(crate) fn resurrect(context: &Context) -> Result<Exit, VerbError> {
         super::show::table(context, &list.apps, None);
         return Ok(Exit::Ok);
     }
-    tell(context, &mut client, Told::one(&["all".to_owned()], "start", done))
+    tell(
+        context,
+        &mut client,
+        Told::one(&["all".to_owned()], "start", done),
+    )
 }
 
 /// `everup kill`.
@@ -330,7 +348,10 @@ pub(crate) fn trigger(context: &Context, args: &TriggerArgs) -> Result<Exit, Ver
         let text = "Not any process has received a command (offline or unexistent)";
         return Err(VerbError::said(Exit::Refused, text, None));
     }
-    tell_only(context, Told::one(&[args.target.clone()], "trigger", done))
+    tell_only(
+        context,
+        Told::one(std::slice::from_ref(&args.target), "trigger", done),
+    )
 }
 
 /// `everup send`.
@@ -341,7 +362,10 @@ pub(crate) fn send(context: &Context, args: &SendArgs) -> Result<Exit, VerbError
         text: format!("{}\n", args.line),
     };
     let done = context.act(&mut client, "send", &body)?;
-    tell_only(context, Told::one(&[args.target.clone()], "send", done))
+    tell_only(
+        context,
+        Told::one(std::slice::from_ref(&args.target), "send", done),
+    )
 }
 
 /// `everup upgrade`.
@@ -355,12 +379,19 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
     let done = context.act(&mut client, "upgrade", &Upgrade { program })?;
     let end = Instant::now() + Duration::from_secs(60);
     let after = loop {
-        let pong = context.home.connect(context.soon()).and_then(|mut client| client.ping());
+        let pong = context
+            .home
+            .connect(context.soon())
+            .and_then(|mut client| client.ping());
         match pong {
             Ok(pong) if pong.incarnation != before.incarnation || pong.pid != before.pid => break pong,
             _ if Instant::now() > end => {
                 let text = "the daemon was not replaced within 60 s";
-                return Err(VerbError::said(Exit::Refused, text, Some("see daemon.log in its home".into())));
+                return Err(VerbError::said(
+                    Exit::Refused,
+                    text,
+                    Some("see daemon.log in its home".into()),
+                ));
             }
             _ => std::thread::sleep(Duration::from_millis(20)),
         }

@@ -110,11 +110,20 @@ impl Context {
 
     /// The daemon that is there, for something that makes no sense without one.
     pub(crate) fn changer_if_any(&self) -> Result<Client, VerbError> {
-        if self.pm2 { self.changer() } else { Ok(self.home.connect(self.soon())?) }
+        if self.pm2 {
+            self.changer()
+        } else {
+            Ok(self.home.connect(self.soon())?)
+        }
     }
 
     /// Has something done, and shows how it goes.
-    pub(crate) fn act(&self, client: &mut Client, call: &str, body: &impl Serialize) -> Result<Done, VerbError> {
+    pub(crate) fn act(
+        &self,
+        client: &mut Client,
+        call: &str,
+        body: &impl Serialize,
+    ) -> Result<Done, VerbError> {
         client.set_limit(self.long());
         let mut bar = Bar::new(call, self.quiet());
         let done = client.post(call, body, &mut |step| bar.show(&step));

@@ -46,7 +46,7 @@ impl VerbError {
         match self {
             Self::Usage(error) => error.exit(),
             Self::Call(CallError::Refused(error)) => exit_of(error.code),
-            Self::Call(CallError::TimedOut(_)) => Exit::Timeout,
+            Self::Call(CallError::TimedOut(_)) => Exit::NotInTime,
             Self::Call(_) => Exit::NoAnswer,
             Self::NoHome | Self::NotStarted(_) => Exit::Input,
             Self::Said { exit, .. } => *exit,
@@ -100,7 +100,9 @@ impl VerbError {
             Self::Call(_) => json!("no_answer"),
             Self::Usage(_) => json!("usage"),
             Self::NoHome | Self::NotStarted(_) => json!("not_started"),
-            Self::Said { exit: Exit::Usage, .. } => json!("usage"),
+            Self::Said {
+                exit: Exit::Usage, ..
+            } => json!("usage"),
             Self::Said { .. } => json!("refused"),
         };
         json!({"error": {"code": code, "message": self.message(), "hint": self.hint()}})
@@ -109,7 +111,11 @@ impl VerbError {
 
 fn not_running(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::InvalidFilename => "a socket's path has at most 107 bytes: set EVERUP_SOCKET to a shorter one",
-        _ => "no daemon runs for this EVERUP_HOME: `everup start` starts one, and `everup resurrect` what was saved",
+        io::ErrorKind::InvalidFilename => {
+            "a socket's path has at most 107 bytes: set EVERUP_SOCKET to a shorter one"
+        }
+        _ => {
+            "no daemon runs for this EVERUP_HOME: `everup start` starts one, and `everup resurrect` what was saved"
+        }
     }
 }

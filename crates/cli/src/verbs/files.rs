@@ -16,11 +16,20 @@ pub(crate) struct FileApps {
 
 /// Whether a word means the apps of a file: pm2's rule, and our own format.
 pub(crate) fn is_file(word: &str) -> bool {
-    const PARTS: [&str; 6] = [".json", ".yml", ".yaml", ".config.js", ".config.cjs", ".config.mjs"];
+    const PARTS: [&str; 6] = [
+        ".json",
+        ".yml",
+        ".yaml",
+        ".config.js",
+        ".config.cjs",
+        ".config.mjs",
+    ];
     word == "-"
         || PARTS.iter().any(|part| word.contains(part))
         || word.ends_with(".config.ts")
-        || Path::new(word).extension().is_some_and(|extension| extension == "toml")
+        || Path::new(word)
+            .extension()
+            .is_some_and(|extension| extension == "toml")
 }
 
 /// The file of a directory that is meant if nothing is named.
@@ -47,15 +56,27 @@ pub(crate) fn default_file(here: &Path) -> Result<PathBuf, VerbError> {
 }
 
 /// Reads it. `-` is standard input.
-pub(crate) fn load(word: &str, args: &FileArgs, section: Option<&str>, here: &Path) -> Result<FileApps, VerbError> {
+pub(crate) fn load(
+    word: &str,
+    args: &FileArgs,
+    section: Option<&str>,
+    here: &Path,
+) -> Result<FileApps, VerbError> {
     let broken = |message: String| VerbError::said(Exit::Input, message, None);
     let mut text = String::new();
     if word == "-" {
-        std::io::stdin().read_to_string(&mut text).map_err(|error| broken(format!("could not read standard input: {error}")))?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| broken(format!("could not read standard input: {error}")))?;
     } else {
         let path = here.join(word);
-        text = std::fs::read_to_string(&path)
-            .map_err(|error| broken(format!("could not read {}: {}", path.display(), crate::error::reason(&error))))?;
+        text = std::fs::read_to_string(&path).map_err(|error| {
+            broken(format!(
+                "could not read {}: {}",
+                path.display(),
+                crate::error::reason(&error)
+            ))
+        })?;
     }
     let _ = section;
     parse(&text, args, here).map_err(|error| broken(format!("{word}: {error}")))
@@ -64,7 +85,8 @@ pub(crate) fn load(word: &str, args: &FileArgs, section: Option<&str>, here: &Pa
 /// Until the configuration crate is there: JSON with our keys.
 fn parse(text: &str, args: &FileArgs, here: &Path) -> Result<FileApps, serde_json::Error> {
     let mut value: serde_json::Value = serde_json::from_str(text)?;
-    let apps = value.get_mut("apps").map_or_else(|| value.clone(), serde_json::Value::take);
+    let inner = value.get_mut("apps").map(serde_json::Value::take);
+    let apps = inner.unwrap_or(value);
     let mut apps: Vec<AppSpec> = match apps {
         list @ serde_json::Value::Array(_) => serde_json::from_value(list)?,
         one => vec![serde_json::from_value(one)?],
@@ -85,7 +107,15 @@ mod tests {
 
     #[test]
     fn which_words_are_files() {
-        for word in ["-", "process.json", "./x/ecosystem.config.js", "a.config.cjs", "apps.yml", "everup.toml", "x.json.bak"] {
+        for word in [
+            "-",
+            "process.json",
+            "./x/ecosystem.config.js",
+            "a.config.cjs",
+            "apps.yml",
+            "everup.toml",
+            "x.json.bak",
+        ] {
             assert!(is_file(word), "{word}");
         }
         for word in ["app.js", "web", "all", "0", "config.js", "toml"] {

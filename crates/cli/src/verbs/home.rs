@@ -21,7 +21,11 @@ pub(crate) struct Home {
 impl Home {
     /// The one of this environment. A script that was written for pm2 names its home by `PM2_HOME`.
     pub(crate) fn find(pm2: bool) -> Result<Self, VerbError> {
-        Self::named(pm2, |name| std::env::var_os(name).filter(|value| !value.is_empty()), passwd_home)
+        Self::named(
+            pm2,
+            |name| std::env::var_os(name).filter(|value| !value.is_empty()),
+            passwd_home,
+        )
     }
 
     fn named(
@@ -30,7 +34,9 @@ impl Home {
         user: impl FnOnce() -> Option<PathBuf>,
     ) -> Result<Self, VerbError> {
         let ours = variable("EVERUP_HOME");
-        let given = ours.or_else(|| variable("PM2_HOME").filter(|_| pm2)).map(PathBuf::from);
+        let given = ours
+            .or_else(|| variable("PM2_HOME").filter(|_| pm2))
+            .map(PathBuf::from);
         let path = match given {
             Some(path) => path,
             None => variable("HOME")
@@ -81,7 +87,8 @@ fn launch(home: &Path) -> Result<(), VerbError> {
         VerbError::NotStarted(format!("{what}: {}", crate::error::reason(&error)))
     };
     let program = std::env::current_exe().map_err(|error| failed("could not find this program", error))?;
-    std::fs::create_dir_all(home).map_err(|error| failed(&format!("could not make {}", home.display()), error))?;
+    std::fs::create_dir_all(home)
+        .map_err(|error| failed(&format!("could not make {}", home.display()), error))?;
     let log = home.join("daemon.log");
     let log = std::fs::OpenOptions::new()
         .create(true)
@@ -142,6 +149,9 @@ mod tests {
         assert_eq!(home(false, &[], Some("/root")), at("/root/.everup"));
         assert_eq!(home(false, &[], None), None);
         let elsewhere = [("EVERUP_HOME", "/e"), ("EVERUP_SOCKET", "/run/s")];
-        assert_eq!(home(false, &elsewhere, None), Some(("/e".into(), "/run/s".into())));
+        assert_eq!(
+            home(false, &elsewhere, None),
+            Some(("/e".into(), "/run/s".into()))
+        );
     }
 }

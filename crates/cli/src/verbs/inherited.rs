@@ -7,21 +7,65 @@ use std::ffi::OsString;
 /// Of the terminal, the session, the caller as a process, and of protocols that mean this very process.
 const NAMES: [&str; 46] = [
     // Terminal.
-    "TERM", "COLORTERM", "COLUMNS", "LINES", "TERMCAP", "WINDOWID", "STY", "WINDOW", "LS_COLORS",
+    "TERM",
+    "COLORTERM",
+    "COLUMNS",
+    "LINES",
+    "TERMCAP",
+    "WINDOWID",
+    "STY",
+    "WINDOW",
+    "LS_COLORS",
     // Shell.
-    "_", "SHLVL", "OLDPWD",
+    "_",
+    "SHLVL",
+    "OLDPWD",
     // Session.
-    "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "DBUS_SESSION_BUS_ADDRESS", "DESKTOP_SESSION", "SESSION_MANAGER",
-    "GPG_TTY", "XDG_SESSION_ID", "XDG_SESSION_TYPE", "XDG_SESSION_CLASS", "XDG_SESSION_DESKTOP", "XDG_SEAT",
-    "XDG_VTNR", "SUDO_COMMAND",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DESKTOP_SESSION",
+    "SESSION_MANAGER",
+    "GPG_TTY",
+    "XDG_SESSION_ID",
+    "XDG_SESSION_TYPE",
+    "XDG_SESSION_CLASS",
+    "XDG_SESSION_DESKTOP",
+    "XDG_SEAT",
+    "XDG_VTNR",
+    "SUDO_COMMAND",
     // Protocols.
-    "NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_UNIQUE_ID", "NODE_APP_INSTANCE", "LISTEN_FDS",
-    "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID",
-    "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "FDSTORE", "MANAGERPID", "MEMORY_PRESSURE_WATCH",
-    "MEMORY_PRESSURE_WRITE", "EVERUP_CONTROL",
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+    "NODE_APP_INSTANCE",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "MAINPID",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "SYSTEMD_EXEC_PID",
+    "FDSTORE",
+    "MANAGERPID",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    "EVERUP_CONTROL",
 ];
 /// The same by how a name begins.
-const PREFIXES: [&str; 6] = ["SSH_", "TERM_PROGRAM", "TMUX", "VSCODE_", "BASH_FUNC_", "EVERUP_WORKER"];
+const PREFIXES: [&str; 6] = [
+    "SSH_",
+    "TERM_PROGRAM",
+    "TMUX",
+    "VSCODE_",
+    "BASH_FUNC_",
+    "EVERUP_WORKER",
+];
 
 /// What is inherited, and what cannot be.
 #[derive(Debug, Default, PartialEq, Eq)]

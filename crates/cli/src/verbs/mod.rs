@@ -51,7 +51,13 @@ pub(crate) fn perform(verb: &ManageVerb, pm2: bool) -> Exit {
 
 fn text(error: &VerbError) -> String {
     let colour = io::stderr().is_terminal() && colour_wanted();
-    let label = |number, text: &str| if colour { paint(number, text) } else { text.to_owned() };
+    let label = |number, text: &str| {
+        if colour {
+            paint(number, text)
+        } else {
+            text.to_owned()
+        }
+    };
     let mut text = format!("{} {}", label(31, "error:"), error.message());
     if let Some(hint) = error.hint() {
         text.push_str(&format!("\n  {} {hint}", label(36, "hint:")));

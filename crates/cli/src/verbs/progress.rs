@@ -25,7 +25,11 @@ impl Bar {
             bar.set_prefix(call.to_owned());
             bar
         });
-        Self { bar, quiet, last: None }
+        Self {
+            bar,
+            quiet,
+            last: None,
+        }
     }
 
     pub(crate) fn show(&mut self, step: &Progress) {

@@ -28,8 +28,8 @@ pub(crate) fn settings(args: &AppArgs, here: &Path) -> Result<Map<String, Value>
 
 /// The names of sections (`env_NAME`) that `--env` asks for.
 pub(crate) fn section(args: &AppArgs) -> Option<String> {
-    let names = args.env.iter().filter_map(|text| text.to_str());
-    names.filter(|text| !text.contains('=')).last().map(str::to_owned)
+    let mut names = args.env.iter().filter_map(|text| text.to_str());
+    names.rfind(|text| !text.contains('=')).map(str::to_owned)
 }
 
 /// An app of its own, out of a script and settings.
@@ -46,8 +46,12 @@ pub(crate) fn app(
     }
     keys.entry("name").or_insert_with(|| json!(name_of(&script)));
     keys.entry("cwd").or_insert_with(|| json!(here));
-    serde_json::from_value(Value::Object(keys))
-        .map_err(|error| VerbError::usage(format!("these options make no app: {error}"), "this is a bug of everup"))
+    serde_json::from_value(Value::Object(keys)).map_err(|error| {
+        VerbError::usage(
+            format!("these options make no app: {error}"),
+            "this is a bug of everup",
+        )
+    })
 }
 
 /// The script's name without its extension; of a shell line, its first word's.
@@ -124,7 +128,10 @@ fn identity(args: &AppArgs, here: &Path, keys: &mut Keys) -> Result<(), VerbErro
     keys.put("increment_var", args.increment_var.as_ref());
     let mode = args.exec_mode.or(args.execute_command.then_some(ModeArg::Fork));
     if let Some(mode) = mode {
-        keys.set("exec_mode", json!(if mode == ModeArg::Fork { "fork" } else { "cluster" }));
+        keys.set(
+            "exec_mode",
+            json!(if mode == ModeArg::Fork { "fork" } else { "cluster" }),
+        );
     }
     keys.path("cwd", here, args.cwd.as_ref());
     keys.put("interpreter", args.interpreter.as_ref());
@@ -174,13 +181,20 @@ fn life(args: &AppArgs, here: &Path, keys: &mut Keys) -> Result<(), VerbError> {
     keys.put("restart", args.restart.as_ref());
     let mut codes: Vec<i32> = Vec::new();
     for code in &args.stop_exit_codes {
-        codes.push(code.trim().parse().map_err(|_| value("--stop-exit-codes", code, ValueError::ExitCode))?);
+        codes.push(
+            code.trim()
+                .parse()
+                .map_err(|_| value("--stop-exit-codes", code, ValueError::ExitCode))?,
+        );
     }
     if !codes.is_empty() {
         keys.set("stop_exit_codes", json!(codes));
     }
     keys.put("restart_delay", args.restart_delay.as_ref());
-    keys.put("exp_backoff_restart_delay", args.exp_backoff_restart_delay.as_ref());
+    keys.put(
+        "exp_backoff_restart_delay",
+        args.exp_backoff_restart_delay.as_ref(),
+    );
     keys.put("max_restarts", args.max_restarts.as_ref());
     keys.put("min_uptime", args.min_uptime.as_ref());
     keys.put("max_memory_restart", args.max_memory_restart.as_ref());
@@ -276,10 +290,43 @@ mod tests {
     #[test]
     fn flags_of_pm2() {
         let given = keys(&[
-            "-n", "api", "-i", "-1", "--watch", "--ignore-watch", "logs", "--max-memory-restart", "200M", "-c",
-            "0 3 * * *", "--node-args", "-r './a b.js'", "-o", "o.log", "-e", "NULL", "-l", "/var/log/x", "--time",
-            "--no-autorestart", "--stop-exit-codes", "0,42", "-k", "3000", "--wait-ready", "-p", "x.pid", "--env",
-            "A=b=c", "--env", "production", "--filter-env=SECRET", "--uid", "www", "-x", "--no-pmx",
+            "-n",
+            "api",
+            "-i",
+            "-1",
+            "--watch",
+            "--ignore-watch",
+            "logs",
+            "--max-memory-restart",
+            "200M",
+            "-c",
+            "0 3 * * *",
+            "--node-args",
+            "-r './a b.js'",
+            "-o",
+            "o.log",
+            "-e",
+            "NULL",
+            "-l",
+            "/var/log/x",
+            "--time",
+            "--no-autorestart",
+            "--stop-exit-codes",
+            "0,42",
+            "-k",
+            "3000",
+            "--wait-ready",
+            "-p",
+            "x.pid",
+            "--env",
+            "A=b=c",
+            "--env",
+            "production",
+            "--filter-env=SECRET",
+            "--uid",
+            "www",
+            "-x",
+            "--no-pmx",
         ]);
         let expected = json!({
             "name": "api", "instances": "-1", "exec_mode": "fork", "node_args": ["-r", "./a b.js"],
@@ -292,26 +339,117 @@ mod tests {
         assert_eq!(given, expected);
     }
 
+    const ALL: [&str; 99] = [
+        "--namespace",
+        "n",
+        "--instance-var",
+        "I",
+        "--increment-var",
+        "P",
+        "--cwd",
+        "x",
+        "--interpreter",
+        "none",
+        "--env-file",
+        ".env",
+        "--filter-env",
+        "--policy",
+        "sticky",
+        "--listen",
+        ":1",
+        "--channel",
+        "none",
+        "--no-autostart",
+        "--kill-signal",
+        "INT",
+        "--listen-timeout",
+        "1",
+        "--restart",
+        "never",
+        "--restart-delay",
+        "1",
+        "--exp-backoff-restart-delay",
+        "1",
+        "--max-restarts",
+        "1",
+        "--min-uptime",
+        "1",
+        "--max-age",
+        "1",
+        "--schedule",
+        "@daily",
+        "--timezone",
+        "UTC",
+        "--no-watch",
+        "--watch-delay",
+        "1",
+        "--spare",
+        "1",
+        "--surge",
+        "1",
+        "--max-unavailable",
+        "1",
+        "--canary",
+        "1",
+        "--drain-timeout",
+        "1",
+        "--max-draining",
+        "1",
+        "--ready",
+        "tcp",
+        "--health",
+        "tcp",
+        "--health-interval",
+        "1",
+        "--health-timeout",
+        "1",
+        "--health-failures",
+        "1",
+        "--watchdog",
+        "1",
+        "--stuck-timeout",
+        "1",
+        "--gid",
+        "g",
+        "--umask",
+        "0",
+        "--nice",
+        "1",
+        "--rlimit",
+        "core=0",
+        "--cpu-affinity",
+        "0",
+        "--oom-score-adj",
+        "1",
+        "--no-new-privs",
+        "--keep-cap",
+        "c",
+        "--memory-max",
+        "1",
+        "--memory-high",
+        "1",
+        "--cpus",
+        "1",
+        "--pids-max",
+        "1",
+        "--merge-logs",
+        "--log-date-format",
+        "x",
+        "--log-type",
+        "json",
+        "--disable-logs",
+        "--shutdown-with-message",
+    ];
+
     #[test]
     fn every_key_is_one_of_an_app() {
-        let all = keys(&[
-            "--namespace", "n", "--instance-var", "I", "--increment-var", "P", "--cwd", "x", "--interpreter", "none",
-            "--env-file", ".env", "--filter-env", "--policy", "sticky", "--listen", ":1", "--channel", "none",
-            "--no-autostart", "--kill-signal", "INT", "--listen-timeout", "1", "--restart", "never",
-            "--restart-delay", "1", "--exp-backoff-restart-delay", "1", "--max-restarts", "1", "--min-uptime", "1",
-            "--max-age", "1", "--schedule", "@daily", "--timezone", "UTC", "--no-watch", "--watch-delay", "1",
-            "--spare", "1", "--surge", "1", "--max-unavailable", "1", "--canary", "1", "--drain-timeout", "1",
-            "--max-draining", "1", "--ready", "tcp", "--health", "tcp", "--health-interval", "1",
-            "--health-timeout", "1", "--health-failures", "1", "--watchdog", "1", "--stuck-timeout", "1", "--gid",
-            "g", "--umask", "0", "--nice", "1", "--rlimit", "core=0", "--cpu-affinity", "0", "--oom-score-adj", "1",
-            "--no-new-privs", "--keep-cap", "c", "--memory-max", "1", "--memory-high", "1", "--cpus", "1",
-            "--pids-max", "1", "--merge-logs", "--log-date-format", "x", "--log-type", "json", "--disable-logs",
-            "--shutdown-with-message",
-        ]);
+        let all = keys(&ALL);
         let Value::Object(all) = all else { unreachable!() };
         let count = all.len();
         let app = app(OsStr::new("x.js"), &["a".into()], all, Path::new("/srv")).unwrap();
-        let Value::Object(kept) = serde_json::to_value(&app).unwrap() else { unreachable!() };
+        let Value::Object(kept) = serde_json::to_value(&app).unwrap() else {
+            unreachable!()
+        };
         // Without an empty `watch`; with name, script and args.
         assert_eq!(kept.len(), count - 1 + 3);
     }
@@ -335,6 +473,9 @@ mod tests {
     fn wrong_values() {
         let words = Words::try_parse_from(["start", "--stop-exit-codes", "x"]).unwrap();
         let error = settings(&words.app, Path::new("/")).unwrap_err();
-        assert_eq!(error.message(), "invalid value `x` for --stop-exit-codes: not an exit code: they go from 0 to 255");
+        assert_eq!(
+            error.message(),
+            "invalid value `x` for --stop-exit-codes: not an exit code: they go from 0 to 255"
+        );
     }
 }

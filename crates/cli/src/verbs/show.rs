@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::pm2;
 use crate::render::amounts::millis;
 use crate::render::{describe, list};
-use crate::terminal::harmless;
+use crate::terminal::{Screen, harmless};
 use everup_api::v1::{App, AppState, CallError, Environment, Instance, List};
 use everup_api::{ErrorCode, Why};
 use serde_json::json;
@@ -39,16 +39,16 @@ pub(super) fn read(context: &Context, targets: &[String]) -> Result<List, VerbEr
 
 /// The list as a table.
 pub(crate) fn table(context: &Context, apps: &[App], only: Option<&str>) {
-    context.print(&table_text(context, apps, only));
+    context.print(&table_text(context, apps, only, &context.screen));
 }
 
-pub(super) fn table_text(context: &Context, apps: &[App], only: Option<&str>) -> String {
+pub(super) fn table_text(context: &Context, apps: &[App], only: Option<&str>, screen: &Screen) -> String {
     let args = &context.answer.table;
     if args.mini_list {
         return pm2::table::mini(apps);
     }
     if context.pm2 {
-        return pm2::table::table(apps, args.sort.as_deref(), &context.screen);
+        return pm2::table::table(apps, args.sort.as_deref(), screen);
     }
     if apps.is_empty() {
         return list::empty().to_owned();
@@ -57,14 +57,18 @@ pub(super) fn table_text(context: &Context, apps: &[App], only: Option<&str>) ->
         app: only.map(str::to_owned),
         sort: args.sort.clone(),
     };
-    list::text(apps, &choice, &context.screen)
+    list::text(apps, &choice, screen)
 }
 
 /// `everup jlist`, `everup prettylist`.
 pub(crate) fn jlist(context: &Context, pretty: bool) -> Result<Exit, VerbError> {
     let list = read(context, &[])?;
     let value = pm2::element::list(&list.apps);
-    context.print(&if pretty { pm2::inspect::inspect(&value) } else { value.to_string() });
+    context.print(&if pretty {
+        pm2::inspect::inspect(&value)
+    } else {
+        value.to_string()
+    });
     Ok(Exit::Ok)
 }
 
@@ -84,7 +88,11 @@ pub(crate) fn describe(context: &Context, args: &TargetArgs) -> Result<Exit, Ver
             context.print(&pm2::describe::describe(app, instance, &context.screen));
         }
     } else {
-        let texts: Vec<String> = list.apps.iter().map(|app| describe::text(app, &context.screen)).collect();
+        let texts: Vec<String> = list
+            .apps
+            .iter()
+            .map(|app| describe::text(app, &context.screen))
+            .collect();
         context.print(&texts.join("\n"));
     }
     Ok(Exit::Ok)
@@ -99,9 +107,15 @@ fn of(context: &Context, target: &str) -> Result<List, VerbError> {
 /// The instances that a target means: all of an app, or that of an id.
 fn meant<'a>(list: &'a List, target: &str) -> Vec<(&'a App, &'a Instance)> {
     let all = pm2::processes(&list.apps);
-    let named = list.apps.iter().any(|app| app.spec.name == target || app.spec.namespace() == target);
+    let named = list
+        .apps
+        .iter()
+        .any(|app| app.spec.name == target || app.spec.namespace() == target);
     match target.parse::<u32>() {
-        Ok(id) if !named => all.into_iter().filter(|(_, instance)| instance.id == id).collect(),
+        Ok(id) if !named => all
+            .into_iter()
+            .filter(|(_, instance)| instance.id == id)
+            .collect(),
         _ => all,
     }
 }
@@ -126,10 +140,17 @@ pub(crate) fn numbers(context: &Context, args: &NameArgs, pids: bool) -> Result<
     if !pids {
         let ids: Vec<u32> = all.iter().map(|(_, instance)| instance.id).collect();
         let json = context.answer.json;
-        context.print(&if json { json!(ids).to_string() } else { pm2::inspect::inspect(&json!(ids)) });
+        context.print(&if json {
+            json!(ids).to_string()
+        } else {
+            pm2::inspect::inspect(&json!(ids))
+        });
         return Ok(Exit::Ok);
     }
-    let pids: Vec<u32> = all.iter().map(|(_, instance)| instance.pid.unwrap_or(0)).collect();
+    let pids: Vec<u32> = all
+        .iter()
+        .map(|(_, instance)| instance.pid.unwrap_or(0))
+        .collect();
     if context.answer.json {
         context.print(&json!(pids).to_string());
     } else {
@@ -161,7 +182,10 @@ pub(crate) fn env(context: &Context, args: &EnvArgs) -> Result<Exit, VerbError> 
     let mut all = env.inherited.clone();
     all.extend(env.stored.clone());
     let mark = if context.pm2 { ": " } else { "=" };
-    let lines: Vec<String> = all.iter().map(|(name, value)| format!("{}{mark}{}", harmless(name), harmless(value))).collect();
+    let lines: Vec<String> = all
+        .iter()
+        .map(|(name, value)| format!("{}{mark}{}", harmless(name), harmless(value)))
+        .collect();
     context.print(&lines.join("\n"));
     Ok(Exit::Ok)
 }

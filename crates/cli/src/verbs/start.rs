@@ -33,13 +33,25 @@ enum Meaning {
 }
 
 /// Decides. `exists` says whether a path is there.
-fn meaning(word: &OsStr, list: &List, keys: &Map<String, Value>, here: &Path, exists: impl Fn(&Path) -> bool) -> Meaning {
-    let Some(text) = word.to_str() else { return Meaning::New };
+fn meaning(
+    word: &OsStr,
+    list: &List,
+    keys: &Map<String, Value>,
+    here: &Path,
+    exists: impl Fn(&Path) -> bool,
+) -> Meaning {
+    let Some(text) = word.to_str() else {
+        return Meaning::New;
+    };
     if files::is_file(text) {
         return Meaning::File(text.to_owned());
     }
     let named = |app: &App| app.spec.name == text || app.spec.namespace() == text;
-    let id = |app: &App| app.instances.iter().any(|instance| text.parse() == Ok(instance.id));
+    let id = |app: &App| {
+        app.instances
+            .iter()
+            .any(|instance| text.parse() == Ok(instance.id))
+    };
     if (text == "all" && !list.apps.is_empty()) || list.apps.iter().any(named) || list.apps.iter().any(id) {
         return Meaning::Known(text.to_owned());
     }
@@ -47,10 +59,19 @@ fn meaning(word: &OsStr, list: &List, keys: &Map<String, Value>, here: &Path, ex
     if text.bytes().all(|byte| byte.is_ascii_digit()) && !exists(&path) {
         return Meaning::NoId(text.to_owned());
     }
-    let name = keys.get("name").and_then(Value::as_str).map_or_else(|| super::settings::name_of(text), str::to_owned);
-    let same = |app: &&App| app.spec.name == name && app.script_path.as_deref() == Some(normal(&path).as_path());
+    let name = keys
+        .get("name")
+        .and_then(Value::as_str)
+        .map_or_else(|| super::settings::name_of(text), str::to_owned);
+    let same =
+        |app: &&App| app.spec.name == name && app.script_path.as_deref() == Some(normal(&path).as_path());
     match list.apps.iter().find(same) {
-        Some(app) if matches!(app.state, AppState::Stopped | AppState::Stopping | AppState::Failed) => {
+        Some(app)
+            if matches!(
+                app.state,
+                AppState::Stopped | AppState::Stopping | AppState::Failed
+            ) =>
+        {
             Meaning::Known(app.spec.name.clone())
         }
         Some(app) => Meaning::Running(app.spec.name.clone()),
@@ -81,8 +102,27 @@ struct Wanted {
     known: Vec<String>,
 }
 
+/// What is said about options that are taken and not followed.
+fn remark(context: &Context, app: &AppArgs, file: &FileArgs) -> Result<(), VerbError> {
+    if file.no_daemon {
+        return Err(VerbError::usage(
+            "--no-daemon has no daemon to run in",
+            "`everup run` runs one app in the foreground; `everup daemon` the daemon itself",
+        ));
+    }
+    let unused = app.unused.given();
+    if !unused.is_empty() && !context.pm2 {
+        context.note(&format!(
+            "note: {} of pm2 means nothing here: docs/pm2-compat.md",
+            unused.join(", ")
+        ));
+    }
+    Ok(())
+}
+
 /// `everup start`.
 pub(crate) fn start(context: &Context, args: &StartArgs) -> Result<Exit, VerbError> {
+    remark(context, &args.app, &args.file)?;
     let here = here()?;
     let inherited = take(context);
     let mut words = args.what.clone();
@@ -135,7 +175,9 @@ fn wanted(
             _ => meaning(word, list, keys, here, Path::exists),
         };
         match meant {
-            Meaning::File(file) => wanted.of_files.extend(of_file(context, &file, &args.file, &args.app, here)?),
+            Meaning::File(file) => wanted
+                .of_files
+                .extend(of_file(context, &file, &args.file, &args.app, here)?),
             Meaning::Known(target) => wanted.known.push(target),
             Meaning::New => {
                 plain_environment(&args.app)?;
@@ -160,7 +202,9 @@ fn running(context: &Context, name: &str) -> VerbError {
     VerbError::said(
         Exit::Refused,
         format!("{name} runs already, with this script"),
-        Some(format!("`everup restart {name}`, or `-f` to run it once more, or another --name")),
+        Some(format!(
+            "`everup restart {name}`, or `-f` to run it once more, or another --name"
+        )),
     )
 }
 
@@ -195,7 +239,11 @@ fn of_file(
     let apps = apps?;
     if apps.is_empty() {
         let hint = "--only names apps by their `name`".to_owned();
-        return Err(VerbError::said(Exit::Input, format!("{file} has no such app"), Some(hint)));
+        return Err(VerbError::said(
+            Exit::Input,
+            format!("{file} has no such app"),
+            Some(hint),
+        ));
     }
     Ok(apps)
 }
@@ -205,7 +253,12 @@ fn laid_over(app: AppSpec, keys: &Map<String, Value>) -> Result<AppSpec, VerbErr
     if keys.is_empty() {
         return Ok(app);
     }
-    let bug = |error: serde_json::Error| VerbError::usage(format!("these options make no app: {error}"), "this is a bug of everup");
+    let bug = |error: serde_json::Error| {
+        VerbError::usage(
+            format!("these options make no app: {error}"),
+            "this is a bug of everup",
+        )
+    };
     let Value::Object(mut all) = serde_json::to_value(&app).map_err(bug)? else {
         return Ok(app);
     };
@@ -222,23 +275,38 @@ fn laid_over(app: AppSpec, keys: &Map<String, Value>) -> Result<AppSpec, VerbErr
 
 /// `everup restart` and `everup reload`.
 pub(crate) fn restart(context: &Context, args: &RestartArgs, call: &'static str) -> Result<Exit, VerbError> {
+    remark(context, &args.app, &args.file)?;
     let here = here()?;
     let mut words = texts(&args.targets)?;
     if words.is_empty() {
         words.push(files::default_file(&here)?.to_string_lossy().into_owned());
     }
-    let (of_files, targets): (Vec<String>, Vec<String>) = words.into_iter().partition(|word| files::is_file(word));
+    let (of_files, targets): (Vec<String>, Vec<String>) =
+        words.into_iter().partition(|word| files::is_file(word));
     let keys = settings(&args.app, &here)?;
     let inherited = take(context);
-    let mut told = Told { hint_env: !args.file.update_env && of_files.is_empty(), ..Told::default() };
-    let mut client = if of_files.is_empty() { context.changer_if_any()? } else { context.changer()? };
-    let action = if call == "reload" { "reloadProcessId" } else { "restartProcessId" };
-    if context.pm2 && !of_files.is_empty() || of_files.is_empty() {
-        plain_environment(&args.app).or_else(|error| if of_files.is_empty() { Err(error) } else { Ok(()) })?;
+    let mut told = Told {
+        hint_env: !args.file.update_env && of_files.is_empty(),
+        ..Told::default()
+    };
+    let mut client = if of_files.is_empty() {
+        context.changer_if_any()?
+    } else {
+        context.changer()?
+    };
+    let action = if call == "reload" {
+        "reloadProcessId"
+    } else {
+        "restartProcessId"
+    };
+    if of_files.is_empty() {
+        plain_environment(&args.app)?;
     }
     for group in groups(context, targets) {
         let body = change(context, &group, keys.clone(), &args.args, &args.file, &inherited)?;
-        let done = context.act(&mut client, call, &body).map_err(|error| acts::in_words(context, &group, error))?;
+        let done = context
+            .act(&mut client, call, &body)
+            .map_err(|error| acts::in_words(context, &group, error))?;
         told.add(&group, action, done);
     }
     for file in of_files {
@@ -288,7 +356,10 @@ fn reload_file(
         timeout_ms: context.timeout_ms(),
     };
     let plan: everup_api::v1::Plan = client.ask("plan", &body)?;
-    let same = plan.steps.into_iter().filter(|step| step.action == StepAction::Nothing);
+    let same = plan
+        .steps
+        .into_iter()
+        .filter(|step| step.action == StepAction::Nothing);
     let same: Vec<String> = same.map(|step| step.app).collect();
     let mut done = context.act(client, "apply", &body)?;
     if !same.is_empty() {
@@ -321,7 +392,11 @@ fn change(
     Ok(On {
         targets: targets.to_vec(),
         change: keys,
-        inherited: if file.update_env { inherited.clone() } else { BTreeMap::new() },
+        inherited: if file.update_env {
+            inherited.clone()
+        } else {
+            BTreeMap::new()
+        },
         update_env: file.update_env,
         parallel: file.parallel,
         timeout_ms: context.timeout_ms(),
@@ -337,7 +412,10 @@ fn finish(context: &Context, client: &mut Client, told: Told, _file: &FileArgs) 
 fn take(context: &Context) -> BTreeMap<String, String> {
     let Inherited { variables, skipped } = inherited(std::env::vars_os());
     if !skipped.is_empty() {
-        context.note(&format!("warning: not passed on, because they are no UTF-8: {}", skipped.join(", ")));
+        context.note(&format!(
+            "warning: not passed on, because they are no UTF-8: {}",
+            skipped.join(", ")
+        ));
     }
     variables
 }
@@ -361,18 +439,26 @@ mod tests {
         app.spec = spec;
         app.state = state;
         app.script_path = Some(format!("/srv/{name}.js").into());
-        app.instances = vec![Instance { id, ..Instance::default() }];
+        app.instances = vec![Instance {
+            id,
+            ..Instance::default()
+        }];
         app
     }
 
     #[test]
     fn words_in_pm2s_order() {
         let list = List {
-            apps: vec![known("web", AppState::Running, 0), known("job", AppState::Stopped, 7)],
+            apps: vec![
+                known("web", AppState::Running, 0),
+                known("job", AppState::Stopped, 7),
+            ],
         };
         let meant = |word: &str, keys: Value| {
             let Value::Object(keys) = keys else { unreachable!() };
-            meaning(OsStr::new(word), &list, &keys, Path::new("/srv"), |path| path == Path::new("/srv/5"))
+            meaning(OsStr::new(word), &list, &keys, Path::new("/srv"), |path| {
+                path == Path::new("/srv/5")
+            })
         };
         let plain = || json!({});
         let known = |name: &str| Meaning::Known(name.into());
@@ -387,7 +473,10 @@ mod tests {
         assert_eq!(meant("web.js", json!({"name": "other"})), Meaning::New);
         assert_eq!(meant("job.js", plain()), known("job"));
         assert_eq!(meant("node app.js", plain()), Meaning::New);
-        assert_eq!(meant("process.json", plain()), Meaning::File("process.json".into()));
+        assert_eq!(
+            meant("process.json", plain()),
+            Meaning::File("process.json".into())
+        );
     }
 
     #[test]
@@ -397,7 +486,9 @@ mod tests {
             env: BTreeMap::from([("A".into(), "1".into())]),
             ..AppSpec::default()
         };
-        let Value::Object(keys) = json!({"instances": "4", "env": {"B": "2"}}) else { unreachable!() };
+        let Value::Object(keys) = json!({"instances": "4", "env": {"B": "2"}}) else {
+            unreachable!()
+        };
         let app = laid_over(app, &keys).unwrap();
         assert_eq!(app.instances.as_deref(), Some("4"));
         assert_eq!(app.env.len(), 2);

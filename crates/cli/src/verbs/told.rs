@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// What was done, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     /// pm2 says how variables are changed.
     pub(crate) hint_env: bool,
     /// `start` of apps that are there.
@@ -24,7 +24,7 @@ pub(crate) struct Told {
 }
 
 #[derive(Debug)]
-struct Step {
+pub(super) struct Step {
     targets: Vec<String>,
     /// pm2's word for it.
     action: &'static str,
@@ -53,7 +53,11 @@ impl Told {
 
 /// Tells it, and then shows the list where that is the custom.
 pub(crate) fn tell(context: &Context, client: &mut Client, told: Told) -> Result<Exit, VerbError> {
-    let list = if context.list_follows() { Some(context.list(client, &[])?) } else { None };
+    let list = if context.list_follows() {
+        Some(context.list(client, &[])?)
+    } else {
+        None
+    };
     let exit = tell_with(context, &told, list.as_ref());
     if let Some(list) = list.filter(|_| told.all().next().is_some()) {
         show::table(context, &list.apps, None);
@@ -101,8 +105,16 @@ fn plainly(context: &Context, step: &Step) {
 
 fn line(one: &DoneTo, context: &Context) -> String {
     if let Some(receipt) = &one.receipt {
-        let verb = if one.done.starts_with("restart") { "restart" } else { "reload" };
-        return format!("{}: {}", harmless(&one.app), receipt::text(verb, receipt, &context.screen));
+        let verb = if one.done.starts_with("restart") {
+            "restart"
+        } else {
+            "reload"
+        };
+        return format!(
+            "{}: {}",
+            harmless(&one.app),
+            receipt::text(verb, receipt, &context.screen)
+        );
     }
     let ids = match one.ids.as_slice() {
         [] => String::new(),
@@ -115,7 +127,11 @@ fn line(one: &DoneTo, context: &Context) -> String {
 /// Errors are told also to those who want silence.
 fn failed(context: &Context, one: &DoneTo) {
     let Some(error) = &one.error else { return };
-    let hint = error.hint.as_deref().map(|hint| format!("\n  hint: {}", harmless(hint))).unwrap_or_default();
+    let hint = error
+        .hint
+        .as_deref()
+        .map(|hint| format!("\n  hint: {}", harmless(hint)))
+        .unwrap_or_default();
     let text = format!("{}: {}{hint}", harmless(&one.app), harmless(&error.message));
     context.complain(&text);
 }
@@ -159,10 +175,17 @@ fn pm2_lines(step: &Step, apps: &[App]) -> Vec<String> {
     if step.action == "start" {
         let line = |one: &&DoneTo| match of(one) {
             Some(app) => {
-                let script = app.script_path.as_ref().map_or_else(|| app.spec.script.clone(), |path| path.to_string_lossy().into_owned());
+                let script = app.script_path.as_ref().map_or_else(
+                    || app.spec.script.clone(),
+                    |path| path.to_string_lossy().into_owned(),
+                );
                 let s = if app.instances.len() > 1 { "s" } else { "" };
                 let workers = app.instances.len();
-                format!("Starting {} in {} ({workers} instance{s})", harmless(&script), pm2::mode(app))
+                format!(
+                    "Starting {} in {} ({workers} instance{s})",
+                    harmless(&script),
+                    pm2::mode(app)
+                )
             }
             None => format!("Starting {}", harmless(&one.app)),
         };
@@ -179,7 +202,11 @@ fn pm2_lines(step: &Step, apps: &[App]) -> Vec<String> {
         pm2::inspect::inspect(&shown)
     )];
     for one in good {
-        lines.extend(one.ids.iter().map(|id| format!("[{}]({id}) ✓", harmless(&one.app))));
+        lines.extend(
+            one.ids
+                .iter()
+                .map(|id| format!("[{}]({id}) ✓", harmless(&one.app))),
+        );
     }
     lines
 }
@@ -204,7 +231,10 @@ mod tests {
         Step {
             targets: targets.iter().map(|target| (*target).to_owned()).collect(),
             action,
-            done: Done { apps, notices: vec![] },
+            done: Done {
+                apps,
+                notices: vec![],
+            },
         }
     }
 
@@ -213,19 +243,30 @@ mod tests {
         let stopped = step(&["web"], "stopProcessId", vec![done("web", &[0, 1], None)]);
         assert_eq!(
             pm2_lines(&stopped, &[]),
-            ["Applying action stopProcessId on app [web](ids: [ 0, 1 ])", "[web](0) ✓", "[web](1) ✓"]
+            [
+                "Applying action stopProcessId on app [web](ids: [ 0, 1 ])",
+                "[web](0) ✓",
+                "[web](1) ✓"
+            ]
         );
         let by_id = step(&["2"], "restartProcessId", vec![done("loop", &[2], None)]);
         assert_eq!(
             pm2_lines(&by_id, &[]),
-            ["Applying action restartProcessId on app [2](ids: [ '2' ])", "[loop](2) ✓"]
+            [
+                "Applying action restartProcessId on app [2](ids: [ '2' ])",
+                "[loop](2) ✓"
+            ]
         );
         let started = step(&["web"], "start", vec![done("web", &[0, 1], None)]);
         assert_eq!(
             pm2_lines(&started, &[app("web")]),
             ["Starting /srv/web.js in cluster_mode (2 instances)", "Done."]
         );
-        let failed = step(&["web"], "start", vec![done("web", &[], Some(ErrorCode::Internal))]);
+        let failed = step(
+            &["web"],
+            "start",
+            vec![done("web", &[], Some(ErrorCode::Internal))],
+        );
         assert!(pm2_lines(&failed, &[]).is_empty());
     }
 
@@ -238,7 +279,10 @@ mod tests {
             worst(&told)
         };
         assert_eq!(told(&[None, None]), Exit::Ok);
-        assert_eq!(told(&[None, Some(ErrorCode::Conflict), Some(ErrorCode::InvalidValue)]), Exit::Refused);
+        assert_eq!(
+            told(&[None, Some(ErrorCode::Conflict), Some(ErrorCode::InvalidValue)]),
+            Exit::Refused
+        );
         assert_eq!(told(&[]), Exit::Ok);
     }
 }

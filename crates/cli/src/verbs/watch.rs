@@ -36,10 +36,12 @@ pub(crate) fn monit(context: &Context, args: &ListArgs) -> Result<Exit, VerbErro
 
 /// One picture: on a terminal in place of the last one, cut to its height.
 fn page(context: &Context, args: &ListArgs, list: &List, terminal: bool) -> String {
-    let mut context_now = context.screen;
-    context_now.width = Screen::stdout().width;
+    let screen = Screen {
+        width: Screen::stdout().width,
+        ..context.screen
+    };
     let head = heading(list);
-    let table = show::table_text(context, &list.apps, args.app.as_deref());
+    let table = show::table_text(context, &list.apps, args.app.as_deref(), &screen);
     if !terminal {
         return format!("{head}\n{table}");
     }
@@ -52,14 +54,26 @@ fn page(context: &Context, args: &ListArgs, list: &List, terminal: bool) -> Stri
         text.push('\n');
     }
     if lines.len() > room {
-        text.push_str(&format!("… {} more\n", count((lines.len() - room) as u64, "line")));
+        text.push_str(&format!(
+            "… {} more\n",
+            count((lines.len() - room) as u64, "line")
+        ));
     }
     text
 }
 
 fn heading(list: &List) -> String {
-    let workers = list.apps.iter().flat_map(|app| &app.instances).filter(|one| one.pid.is_some()).count();
-    let failed = if show::any_failed(&list.apps) { ", some failed" } else { "" };
+    let workers = list
+        .apps
+        .iter()
+        .flat_map(|app| &app.instances)
+        .filter(|one| one.pid.is_some())
+        .count();
+    let failed = if show::any_failed(&list.apps) {
+        ", some failed"
+    } else {
+        ""
+    };
     format!(
         "{}  {}, {}{failed}",
         rfc3339(SystemTime::now()),
@@ -71,7 +85,9 @@ fn heading(list: &List) -> String {
 /// Writes; `false` if nobody reads any more.
 fn told(text: &str) -> bool {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush()).is_ok()
+    writeln!(out, "{}", text.trim_end_matches('\n'))
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// `everup events`.
@@ -80,7 +96,12 @@ pub(crate) fn events(context: &Context, args: &EventsArgs) -> Result<Exit, VerbE
     let mut events = client.events(args.after)?;
     let result = events.each(|event| {
         let wanted = args.apps.is_empty() || event.app.as_ref().is_none_or(|app| args.apps.contains(app));
-        !wanted || told(&if context.answer.json { json!(event).to_string() } else { line(&event) })
+        !wanted
+            || told(&if context.answer.json {
+                json!(event).to_string()
+            } else {
+                line(&event)
+            })
     });
     match result {
         // It was ended while we looked.
@@ -95,7 +116,11 @@ pub(crate) fn events(context: &Context, args: &EventsArgs) -> Result<Exit, VerbE
 /// One event for people.
 fn line(event: &Event) -> String {
     let at = rfc3339(UNIX_EPOCH + Duration::from_millis(event.at));
-    let app = event.app.as_deref().map(|app| format!(" {}", harmless(app))).unwrap_or_default();
+    let app = event
+        .app
+        .as_deref()
+        .map(|app| format!(" {}", harmless(app)))
+        .unwrap_or_default();
     let id = event.id.map(|id| format!(":{id}")).unwrap_or_default();
     let mut text = format!("{at} {:<8}{app}{id}", harmless(&event.event));
     for (key, value) in &event.data {
@@ -135,6 +160,9 @@ mod tests {
             "data": {"cause": "it exited with code 1", "code": 1, "signal": null}
         }))
         .unwrap();
-        assert_eq!(line(&event), "2020-09-13T12:26:40.000Z exit     web:3 cause=it exited with code 1 code=1");
+        assert_eq!(
+            line(&event),
+            "2020-09-13T12:26:40.000Z exit     web:3 cause=it exited with code 1 code=1"
+        );
     }
 }

@@ -14,7 +14,9 @@ const PLAIN: Screen = Screen {
 };
 
 fn verb(words: &[&str]) -> ControlVerb {
-    ControlCli::try_parse_from(["everup"].iter().chain(words)).unwrap().verb
+    ControlCli::try_parse_from(["everup"].iter().chain(words))
+        .unwrap()
+        .verb
 }
 
 /// The request that a command line makes, as it goes out.
