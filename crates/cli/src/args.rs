@@ -1,5 +1,6 @@
 //! What may be written on the command line, by clap: raw values only. Their meaning is `plan`'s.
 
+pub(crate) mod boot;
 pub(crate) mod control;
 pub(crate) mod health;
 pub(crate) mod limits;
@@ -39,6 +40,8 @@ pub(crate) enum Verb {
     Run(Box<RunArgs>),
     #[command(flatten)]
     Control(control::ControlVerb),
+    #[command(flatten)]
+    Boot(Box<boot::BootVerb>),
     /// Print the completion script for a shell
     Completion {
         /// Which shell
@@ -260,7 +263,7 @@ mod tests {
         let words = ["everup", "run"].iter().chain(words);
         match Cli::try_parse_from(words)?.verb {
             Verb::Run(args) => Ok(*args),
-            Verb::Completion { .. } | Verb::Control(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 

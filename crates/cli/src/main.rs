@@ -2,6 +2,7 @@
 //! nowhere else.
 
 mod args;
+mod boot;
 mod commands;
 mod control;
 mod duration;
@@ -57,6 +58,7 @@ fn perform(verb: Verb) -> anyhow::Result<Exit> {
             let console = Console::stdio().context("could not use standard output and error")?;
             commands::run::run(*args, &console)
         }
+        Verb::Boot(verb) => Ok(boot::perform(&verb)),
         Verb::Control(verb) => Ok(commands::ask::ask(&verb)),
         Verb::Completion { shell } => match commands::completion::completion(shell) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

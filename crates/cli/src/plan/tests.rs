@@ -9,7 +9,7 @@ fn parse(words: &[&str]) -> Result<Plan, CliError> {
     let words = ["everup", "run"].iter().chain(words);
     match Cli::try_parse_from(words).unwrap().verb {
         Verb::Run(args) => Plan::parse(*args),
-        Verb::Completion { .. } | Verb::Control(_) => unreachable!(),
+        _ => unreachable!(),
     }
 }
 

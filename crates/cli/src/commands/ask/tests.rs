@@ -16,7 +16,7 @@ const PLAIN: Screen = Screen {
 fn verb(words: &[&str]) -> ControlVerb {
     match Cli::try_parse_from(["everup"].iter().chain(words)).unwrap().verb {
         Verb::Control(verb) => verb,
-        Verb::Run(_) | Verb::Completion { .. } => unreachable!(),
+        _ => unreachable!(),
     }
 }
 
