@@ -1,7 +1,8 @@
 //! Names that were meant: the nearest of those that exist.
 
 /// The name that is most like `wanted`, if one is like it at all.
-pub(crate) fn nearest<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let limit = (wanted.chars().count() / 3).clamp(1, 3);
     let ranked = names.iter().map(|name| (distance(&wanted, name), *name));

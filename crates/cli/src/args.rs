@@ -40,13 +40,16 @@ pub(crate) enum Verb {
     Run(Box<RunArgs>),
     #[command(flatten)]
     Control(control::ControlVerb),
-    #[command(flatten)]
-    Boot(Box<boot::BootVerb>),
+    /// Run the daemon in the foreground, without a keeper
+    #[command(hide = true)]
+    Daemon(crate::daemon::DaemonArgs),
     /// Print the completion script for a shell
     Completion {
         /// Which shell
         shell: Shell,
     },
+    #[command(flatten)]
+    Boot(Box<boot::BootVerb>),
 }
 
 /// Shells that can complete our command line.
@@ -65,7 +68,7 @@ const LIFE: &str = "Start and stop";
 const OUTPUT: &str = "Output";
 
 /// The arguments of `everup run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
     /// A script, a program, or a whole command line in quotes
     #[arg(value_name = "SCRIPT|PROGRAM|\"SHELL LINE\"", value_hint = clap::ValueHint::AnyPath)]

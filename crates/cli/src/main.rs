@@ -5,12 +5,14 @@ mod args;
 mod boot;
 mod commands;
 mod control;
+mod daemon;
 mod duration;
 mod env_file;
 mod error;
 mod events;
 mod exit;
 mod instances;
+mod launch;
 mod limits;
 mod listen;
 mod notes;
@@ -58,7 +60,7 @@ fn perform(verb: Verb) -> anyhow::Result<Exit> {
             let console = Console::stdio().context("could not use standard output and error")?;
             commands::run::run(*args, &console)
         }
-        Verb::Boot(verb) => Ok(boot::perform(&verb)),
+        Verb::Daemon(args) => daemon::run(args),
         Verb::Control(verb) => Ok(commands::ask::ask(&verb)),
         Verb::Completion { shell } => match commands::completion::completion(shell) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -66,6 +68,7 @@ fn perform(verb: Verb) -> anyhow::Result<Exit> {
             }
             _ => Ok(Exit::Ok),
         },
+        Verb::Boot(verb) => Ok(boot::perform(&verb)),
     }
 }
 

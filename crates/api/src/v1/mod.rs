@@ -30,6 +30,9 @@
 mod client;
 
 pub use client::{CallError, Client, Events};
+mod body;
+
+pub use body::{from_body, from_value};
 
 use crate::{AppSpec, Error, Receipt, ReloadStatus, Role, WorkerState};
 use serde::{Deserialize, Serialize};

@@ -240,6 +240,7 @@ fn the_later_variable_wins_and_defaults_lose() {
         ],
         vec![pair("EVERUP_OURS", "1"), pair("X", "1"), pair("X", "2")],
         vec![pair("X", "3")],
+        &Outer::Own,
     );
     assert_eq!(
         merged,

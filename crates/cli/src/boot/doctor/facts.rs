@@ -8,7 +8,6 @@ use everup_api::v1::{self, AppState, List, Pong};
 use rustix::fs::{Access, access, statvfs};
 use rustix::process::{PidfdFlags, Resource, getrlimit, pidfd_open};
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -227,7 +226,8 @@ fn taken_ports(list: &List) -> Vec<Taken> {
     taken.collect()
 }
 
-/// Every process of ours with the mark, unless it has an everup among its ancestors.
+/// Every process with the mark whose parents, as far as they have it too, have lost theirs. Any program can be a
+/// primary; one that is no worker and is not the one that takes orphans is one.
 fn orphans(proc: &Path) -> Vec<(u32, String)> {
     let pids: Vec<u32> = fs::read_dir(proc)
         .into_iter()
@@ -235,22 +235,35 @@ fn orphans(proc: &Path) -> Vec<(u32, String)> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    let parents: HashMap<u32, u32> = pids
-        .iter()
-        .filter_map(|pid| Some((*pid, parent(proc, *pid)?)))
-        .collect();
-    let ours: HashSet<u32> = pids.iter().copied().filter(|pid| is_everup(proc, *pid)).collect();
-    let marked = pids
+    let found = pids
         .iter()
         .copied()
-        .filter(|pid| marked(proc, *pid) && !ours.contains(pid));
-    let alone = marked.filter(|pid| !ancestors(*pid, &parents).any(|above| ours.contains(&above)));
-    alone.map(|pid| (pid, command(proc, pid))).collect()
+        .filter(|pid| marked(proc, *pid) && alone(proc, *pid));
+    found.map(|pid| (pid, command(proc, pid))).collect()
 }
 
-fn ancestors(pid: u32, parents: &HashMap<u32, u32>) -> impl Iterator<Item = u32> {
-    // A table that was read while it changed may have a loop in it.
-    std::iter::successors(parents.get(&pid).copied(), |above| parents.get(above).copied()).take(100)
+fn alone(proc: &Path, pid: u32) -> bool {
+    let mut above = pid;
+    // What is read while it changes may have a loop in it.
+    for _ in 0..100 {
+        if is_everup(proc, above) {
+            return false;
+        }
+        let Some(next) = parent(proc, above) else {
+            return false;
+        };
+        if next <= 1 || !marked(proc, next) {
+            return next <= 1 || takes_orphans(proc, next);
+        }
+        above = next;
+    }
+    false
+}
+
+/// A user's own systemd.
+fn takes_orphans(proc: &Path, pid: u32) -> bool {
+    let name = fs::read_to_string(proc.join(pid.to_string()).join("comm"));
+    name.is_ok_and(|name| name.trim() == "systemd")
 }
 
 fn parent(proc: &Path, pid: u32) -> Option<u32> {
@@ -417,6 +430,11 @@ mod tests {
         process(12, 11, "/usr/bin/node", true);
         process(20, 1, "/usr/bin/node", true);
         process(21, 1, "/usr/bin/node", false);
-        assert_eq!(orphans(proc.path()), [(20, "node app.js".to_owned())]);
+        process(22, 20, "/usr/bin/node", true);
+        process(30, 1, "/srv/primary-of-its-own", false);
+        process(31, 30, "/srv/worker", true);
+        let mut found: Vec<u32> = orphans(proc.path()).into_iter().map(|(pid, _)| pid).collect();
+        found.sort_unstable();
+        assert_eq!(found, [20, 22]);
     }
 }
