@@ -2,6 +2,7 @@
 
 use crate::args::Cli;
 use clap::CommandFactory;
+use everup_config::Standing;
 use std::collections::{BTreeMap, BTreeSet};
 
 const PAGE: &str = include_str!("../../../../docs/pm2-compat.md");
@@ -27,7 +28,9 @@ struct Row {
 /// The rows of a table, by each of their names.
 fn rows(headline: &str) -> BTreeMap<&'static str, Row> {
     let head = format!("| {headline} | | |\n|---|---|---|\n");
-    let (_, table) = PAGE.split_once(&head).unwrap_or_else(|| panic!("no table {headline}"));
+    let (_, table) = PAGE
+        .split_once(&head)
+        .unwrap_or_else(|| panic!("no table {headline}"));
     let mut rows = BTreeMap::new();
     for line in table.lines().take_while(|line| line.starts_with('|')) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -36,7 +39,10 @@ fn rows(headline: &str) -> BTreeMap<&'static str, Row> {
         };
         for name in names.split(", ") {
             let name = name.trim_matches('`');
-            assert!(rows.insert(name, Row { standing, why }).is_none(), "twice: {name}");
+            assert!(
+                rows.insert(name, Row { standing, why }).is_none(),
+                "twice: {name}"
+            );
         }
     }
     rows
@@ -44,7 +50,10 @@ fn rows(headline: &str) -> BTreeMap<&'static str, Row> {
 
 fn names(kind: &str) -> Vec<&'static str> {
     let lines = NAMES.lines().filter_map(|line| line.split_once(' '));
-    lines.filter(|(of, _)| *of == kind).map(|(_, name)| name).collect()
+    lines
+        .filter(|(of, _)| *of == kind)
+        .map(|(_, name)| name)
+        .collect()
 }
 
 #[test]
@@ -58,8 +67,14 @@ fn every_name_has_a_row() {
     for (kind, headline) in TABLES {
         let rows = rows(headline);
         for name in names(kind) {
-            let row = rows.get(name).unwrap_or_else(|| panic!("docs/pm2-compat.md has no row for the {kind} `{name}`"));
-            assert!(["same", "better", "not supported"].contains(&row.standing), "{name}: {}", row.standing);
+            let row = rows
+                .get(name)
+                .unwrap_or_else(|| panic!("docs/pm2-compat.md has no row for the {kind} `{name}`"));
+            assert!(
+                ["same", "better", "not supported"].contains(&row.standing),
+                "{name}: {}",
+                row.standing
+            );
             assert!(row.standing == "same" || !row.why.is_empty(), "{name}: why?");
         }
     }
@@ -85,9 +100,15 @@ fn flags_are_there_as_the_page_says() {
         let command = cli.find_subcommand(command).unwrap();
         let mut flags: BTreeSet<String> = ["-h", "--help"].map(str::to_owned).into();
         for arg in command.get_arguments() {
-            let long = arg.get_long().into_iter().chain(arg.get_all_aliases().unwrap_or_default());
+            let long = arg
+                .get_long()
+                .into_iter()
+                .chain(arg.get_all_aliases().unwrap_or_default());
             flags.extend(long.map(|name| format!("--{name}")));
-            let short = arg.get_short().into_iter().chain(arg.get_all_short_aliases().unwrap_or_default());
+            let short = arg
+                .get_short()
+                .into_iter()
+                .chain(arg.get_all_short_aliases().unwrap_or_default());
             flags.extend(short.map(|name| format!("-{name}")));
         }
         flags
@@ -102,6 +123,28 @@ fn flags_are_there_as_the_page_says() {
     for (name, row) in rows("option") {
         let (command, option) = name.split_once(' ').unwrap();
         let taken = row.standing != "not supported" || row.why.starts_with("taken");
-        assert!(!taken || of(command).contains(option), "`everup {name}` is not there");
+        assert!(
+            !taken || of(command).contains(option),
+            "`everup {name}` is not there"
+        );
+    }
+}
+
+#[test]
+fn keys_stand_as_the_page_says() {
+    let rows = rows("key of an app");
+    for key in everup_config::KEYS {
+        let standing = match key.standing {
+            Standing::Same => "same",
+            Standing::Better => "better",
+            Standing::NotSupported => "not supported",
+            _ => continue,
+        };
+        for name in [key.name].iter().chain(key.aliases) {
+            let row = rows
+                .get(name)
+                .unwrap_or_else(|| panic!("no row for the key `{name}`"));
+            assert_eq!((row.standing, row.why), (standing, key.why), "{name}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::told::{Outcome, Told, say};
 use crate::args::boot::InitArgs;
 use crate::exit::Exit;
+use everup_config::{sample_ecosystem, sample_simple, sample_toml};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -36,65 +37,11 @@ fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
 
 fn sample(toml: bool, simple: bool) -> (&'static str, &'static str) {
     match (toml, simple) {
-        (true, _) => ("everup.toml", TOML),
-        (false, true) => ("ecosystem.config.js", SIMPLE),
-        (false, false) => ("ecosystem.config.js", FULL),
+        (true, _) => ("everup.toml", sample_toml()),
+        (false, true) => ("ecosystem.config.js", sample_simple()),
+        (false, false) => ("ecosystem.config.js", sample_ecosystem()),
     }
 }
-
-const SIMPLE: &str = "module.exports = {
-  apps: [{
-    name: 'app1',
-    script: './app.js',
-  }],
-};
-";
-
-const FULL: &str = "module.exports = {
-  apps: [{
-    name: 'web',
-    script: './app.js',
-
-    // Workers: a number, or 'max' for one per CPU.
-    instances: 2,
-
-    // For all environments; env_production is added by --env production.
-    env: { PORT: '3000' },
-    env_production: { NODE_ENV: 'production' },
-
-    // A worker counts as ready when it listens, or when it says process.send('ready').
-    // wait_ready: true,
-
-    // From asking a worker to stop until it is killed.
-    kill_timeout: 5000,
-
-    max_memory_restart: '500M',
-
-    // Reload when files change; what .gitignore ignores does not count.
-    // watch: ['src'],
-  }, {
-    name: 'worker',
-    script: './worker.js',
-    depends_on: { web: 'ready' },
-  }],
-};
-";
-
-const TOML: &str = "[app.web]
-script = \"./app.js\"
-# Workers: a number, or \"max\" for one per CPU.
-instances = 2
-kill_timeout = \"5s\"
-max_memory_restart = \"500M\"
-# env_file = [\".env\"]
-
-[app.web.env]
-PORT = \"3000\"
-
-# Added by --env production.
-[app.web.env_production]
-NODE_ENV = \"production\"
-";
 
 #[cfg(test)]
 mod tests {

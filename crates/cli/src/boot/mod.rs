@@ -5,6 +5,8 @@
 //! static server.
 
 mod clear;
+#[cfg(test)]
+mod compat;
 pub(crate) mod doctor;
 mod examples;
 mod files;

@@ -52,6 +52,8 @@ async fn serve(worker: Worker, options: Options) -> Outcome {
         options.root.display(),
         listener.local_addr()
     ));
+    // Without it, the signals that ask us to stop would kill. `accept` ends then.
+    drop(worker.on_drain());
     let options = Arc::new(options);
     let connections = GracefulShutdown::new();
     loop {
