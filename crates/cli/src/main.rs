@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod exit;
 mod instances;
+mod keeper;
 mod launch;
 mod limits;
 mod listen;
@@ -43,6 +44,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(ended) = keeper::host() {
+        return ended;
+    }
     let Line { words, pm2 } = line::prepare(std::env::args_os(), Cli::command);
     if let Some(asked) = for_a_run(&words, pm2) {
         return asked
