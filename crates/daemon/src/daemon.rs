@@ -9,49 +9,36 @@ use crate::journal::Journal;
 use crate::launcher::{Launcher, Prepared};
 use crate::output::Outputs;
 use crate::saving::Saving;
-use crate::state::recall::Recall;
 use crate::state::stored::Stored;
 use crate::target::{self, Meant, Named};
-use everup::estate::Exits;
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::collections::BTreeMap;
-use std::fmt;
-use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
 
 /// See the module's documentation.
+#[derive(Debug)]
 pub(crate) struct Daemon {
     pub(crate) home: Home,
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) journal: Journal,
     pub(crate) outputs: Outputs,
-    pub(crate) recall: Arc<Recall>,
     pub(crate) saving: Saving,
     /// Apps that `kill` has put away.
     pub(crate) parked: Mutex<Vec<Stored>>,
     /// What everybody shall know who asks for something next.
     pub(crate) warnings: Mutex<Vec<String>>,
-    socket: OnceLock<RawFd>,
     pub(crate) begun: Instant,
     pub(crate) keeper_pid: u32,
     pub(crate) incarnation: u64,
-    /// Who has seen how processes ended; with it, engines outlive this process.
-    pub(crate) exits: Option<Exits>,
+    /// Who buries workers whose parent is dead; `None` without a keeper.
+    pub(crate) exits: Option<everup::estate::Exits>,
+    /// The way to another program; `None` without a keeper.
+    pub(crate) upgrade: Option<everup_keeper::Upgrade>,
     list: Mutex<List>,
     /// Whether nothing new may begin: the daemon ends.
     ending: watch::Sender<Ending>,
-}
-
-/// What was before this daemon.
-#[derive(Default)]
-pub(crate) struct Past {
-    /// The number of the last event.
-    pub(crate) seq: u64,
-    pub(crate) keeper_pid: u32,
-    pub(crate) incarnation: u64,
-    pub(crate) exits: Option<Exits>,
 }
 
 /// How far the end of the daemon is.
@@ -62,6 +49,8 @@ pub(crate) enum Ending {
     Stopping,
     /// Nothing is left: the process ends.
     Over,
+    /// The process ends, and a successor goes on with everything.
+    HandOver(i32),
 }
 
 /// All apps, by name.
@@ -78,31 +67,33 @@ pub(crate) struct Target {
     pub(crate) id: Option<u32>,
 }
 
-impl fmt::Debug for Daemon {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Daemon")
-            .field("home", &self.home)
-            .finish_non_exhaustive()
-    }
+/// What a daemon is made of.
+pub(crate) struct Parts {
+    pub(crate) home: Home,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) journal: Journal,
+    pub(crate) outputs: Outputs,
+    pub(crate) keeper_pid: u32,
+    pub(crate) incarnation: u64,
+    pub(crate) exits: Option<everup::estate::Exits>,
+    pub(crate) upgrade: Option<everup_keeper::Upgrade>,
 }
 
 impl Daemon {
-    pub(crate) fn new(home: Home, launcher: Arc<dyn Launcher>, outputs: Outputs, past: Past) -> Arc<Self> {
-        let recall = Arc::new(Recall::default());
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            home,
-            launcher,
-            journal: Journal::new(past.seq + 1, Arc::clone(&recall)),
-            outputs,
-            recall,
+            home: parts.home,
+            launcher: parts.launcher,
+            journal: parts.journal,
+            outputs: parts.outputs,
             saving: Saving::default(),
             parked: Mutex::default(),
             warnings: Mutex::default(),
-            socket: OnceLock::new(),
-            exits: past.exits,
             begun: Instant::now(),
-            keeper_pid: past.keeper_pid,
-            incarnation: past.incarnation,
+            keeper_pid: parts.keeper_pid,
+            incarnation: parts.incarnation,
+            exits: parts.exits,
+            upgrade: parts.upgrade,
             list: Mutex::default(),
             ending: watch::Sender::new(Ending::No),
         })
@@ -148,6 +139,23 @@ impl Daemon {
         for place in record.places.split_off(&places).into_values() {
             list.ids.release(place.id);
         }
+    }
+
+    /// Its ids are taken: it was taken over.
+    pub(crate) fn claim_ids(&self, app: &App) {
+        let mut list = self.list();
+        for id in app.kept().record.ids() {
+            list.ids.claim(id);
+        }
+    }
+
+    /// An event about no app.
+    pub(crate) fn note(&self, event: &str, data: serde_json::Value) {
+        let data = match data {
+            serde_json::Value::Object(data) => data,
+            _ => serde_json::Map::new(),
+        };
+        self.journal.tell(event, None, None, data);
     }
 
     /// The app is in no list any more. Only for who has its turn.
@@ -199,36 +207,13 @@ impl Daemon {
 
     /// The app is different from what is written down.
     pub(crate) fn changed(&self, app: &App) {
-        {
-            let kept = app.kept();
-            match kept.gone {
-                true => self.recall.gone(&app.name),
-                false => self.recall.app(&kept),
-            }
-        }
-        if self.recall.full() {
-            self.recall
-                .snapshot(self.journal.last(), &self.apps(), self.socket());
-        }
+        app.changed();
         self.saving.now();
     }
 
     /// A worker came or went.
-    pub(crate) fn worker_changed(&self, app: &App) {
-        self.recall.app(&app.kept());
+    pub(crate) fn worker_changed(&self) {
         self.saving.soon();
-    }
-
-    /// Where the API listens, for a successor.
-    pub(crate) fn socket(&self) -> Option<RawFd> {
-        self.socket.get().copied()
-    }
-
-    /// The same, known from now on.
-    pub(crate) fn listens(&self, socket: RawFd) {
-        if self.socket.set(socket).is_ok() {
-            self.recall.socket(socket);
-        }
     }
 
     /// Puts an app of another time into the list. False if the name is taken.
@@ -243,6 +228,9 @@ impl Daemon {
             }
         }
         list.apps.insert(app.name.clone(), Arc::clone(app));
+        drop(list);
+        // Without memory a successor does not know it; the disk does.
+        self.remember(app).ok();
         true
     }
 
@@ -276,9 +264,9 @@ impl Daemon {
     }
 }
 
-type Parts = (String, String, Option<String>, Vec<u32>);
+type Names = (String, String, Option<String>, Vec<u32>);
 
-fn parts(app: &App) -> Parts {
+fn parts(app: &App) -> Names {
     let kept = app.kept();
     let script = kept.facts.script_path.as_ref();
     (

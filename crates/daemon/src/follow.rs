@@ -22,18 +22,10 @@ pub(crate) async fn follow(daemon: Arc<Daemon>, app: Arc<App>, mut events: Event
     }
 }
 
-/// What a successor and the disk must know of it.
+/// What the disk must know of it.
 fn written_down(daemon: &Daemon, app: &App, event: &Event) {
     match event {
-        Event::Exit { .. } => {
-            let last = app.kept().cluster().and_then(|cluster| cluster.exits().pop());
-            if let Some(exit) = last {
-                daemon.recall.exit(&app.name, &view::exit(&exit));
-            }
-            daemon.worker_changed(app);
-        }
-        Event::Reloaded(receipt) => daemon.recall.receipt(&app.name, &view::receipt(receipt)),
-        Event::Fork { .. } | Event::AllReady { .. } | Event::Respawn { .. } => daemon.worker_changed(app),
+        Event::Exit { .. } | Event::Fork { .. } => daemon.worker_changed(),
         Event::Stopped { .. } => daemon.changed(app),
         _ => {}
     }
@@ -55,6 +47,7 @@ fn note(daemon: &Daemon, app: &App, event: &Event, now: u64) -> Option<crate::ap
             }
             return kept.ended(*outcome);
         }
+        Event::Exit { .. } => kept.note_exits(),
         Event::Reloaded(receipt) => kept.reloaded(view::receipt(receipt)),
         Event::Scaled { to, .. } => kept.target = *to,
         Event::Reloading { phase, .. } => hold(&kept, *phase != everup::Phase::Draining),

@@ -3,11 +3,12 @@
 //! Owner: the daemon. Invariants: numbers go up by one; a slow reader costs nobody anything: it finds its place again by
 //! number, and is told how many it missed. Must not know: HTTP.
 
-use crate::state::recall::Recall;
 use everup_api::v1::Event;
+use everup_keeper::Memory;
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::RawFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// So many events are kept.
@@ -18,8 +19,8 @@ pub(crate) const KEPT: usize = 4096;
 pub(crate) struct Journal {
     ring: Mutex<Ring>,
     news: watch::Sender<u64>,
-    /// Who keeps the number for a successor.
-    recall: Arc<Recall>,
+    /// Where a successor finds the next number, and the number of the API's socket, which is kept beside it.
+    memory: Mutex<Option<(Memory, RawFd)>>,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub(crate) struct Read {
 
 impl Journal {
     /// The first event gets the number `next`.
-    pub(crate) fn new(next: u64, recall: Arc<Recall>) -> Self {
+    pub(crate) fn new(next: u64) -> Self {
         let ring = Ring {
             next,
             kept: VecDeque::new(),
@@ -49,7 +50,7 @@ impl Journal {
         Self {
             ring: Mutex::new(ring),
             news: watch::Sender::new(next),
-            recall,
+            memory: Mutex::default(),
         }
     }
 
@@ -74,8 +75,23 @@ impl Journal {
             data,
         });
         drop(ring);
-        self.recall.seq(seq);
+        self.remember();
         self.news.send_replace(seq);
+    }
+
+    /// From now on the next number is written there, too.
+    pub(crate) fn keep_in(&self, memory: Memory, socket: RawFd) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some((memory, socket));
+        self.remember();
+    }
+
+    fn remember(&self) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((memory, socket)) = &mut *memory {
+            // Numbers may be skipped if there is no room: they never come twice while there is some.
+            let blob = crate::adopt::common(*socket, self.lock().next);
+            memory.snapshot(&blob).unwrap_or_default();
+        }
     }
 
     /// The number of the last event.
@@ -111,7 +127,7 @@ mod tests {
     use super::*;
 
     fn journal(events: u64) -> Journal {
-        let journal = Journal::new(1, Arc::default());
+        let journal = Journal::new(1);
         for _ in 0..events {
             journal.tell("start", Some("web"), None, Map::new());
         }

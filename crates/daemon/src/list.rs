@@ -63,7 +63,7 @@ impl Daemon {
         for (slot, place) in &kept.record.places {
             let worker = status.and_then(|status| at_home(status, *slot));
             shown.extend(worker.map(|worker| worker.id.0));
-            instances.push(instance(kept, *slot, place.id, worker, self, now));
+            instances.push(instance(self, kept, *slot, place.id, worker, now));
         }
         let others = status.into_iter().flat_map(|status| &status.workers);
         let others = others
@@ -75,14 +75,8 @@ impl Daemon {
                     .places
                     .get(&slot)
                     .or_else(|| kept.record.places.values().next());
-                instance(
-                    kept,
-                    slot,
-                    id.map_or(0, |place| place.id),
-                    Some(worker),
-                    self,
-                    now,
-                )
+                let id = id.map_or(0, |place| place.id);
+                instance(self, kept, slot, id, Some(worker), now)
             });
         Listed {
             spec: redact::app(&kept.spec),
@@ -97,7 +91,10 @@ impl Daemon {
             script_path: kept.facts.script_path.clone(),
             reload,
             last_reload: kept.receipts.back().cloned(),
-            because: kept.because.clone(),
+            because: kept
+                .because
+                .clone()
+                .or_else(|| self.outputs.logs().trouble(&kept.spec.name)),
             others: others.collect(),
             instances,
         }
@@ -120,11 +117,11 @@ fn at_home(status: &Status, slot: u32) -> Option<&WorkerStatus> {
 }
 
 fn instance(
+    daemon: &Daemon,
     kept: &Kept,
     slot: u32,
     id: u32,
     worker: Option<&WorkerStatus>,
-    daemon: &Daemon,
     now: u64,
 ) -> Instance {
     let place = kept.record.places.get(&slot);
@@ -167,11 +164,9 @@ fn instance(
 }
 
 fn why(app: &App, limit: usize) -> Why {
-    let kept = app.kept();
+    let mut kept = app.kept();
+    kept.note_exits();
     let mut exits: Vec<_> = kept.exits.iter().cloned().collect();
-    if let Some(run) = &kept.run {
-        exits.extend(run.cluster.exits().iter().map(view::exit));
-    }
     exits.reverse();
     let summary = match (&kept.because, exits.first()) {
         (Some(because), _) => format!("{} is {}: {because}", app.name, kept.state_name()),

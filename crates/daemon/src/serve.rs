@@ -1,16 +1,17 @@
 //! The daemon's process: its socket, its signals, its end.
 
-use crate::daemon::{Daemon, Ending, Past};
+use crate::adopt::{self, Legacy};
+use crate::daemon::{Daemon, Ending, Parts};
 use crate::home::Home;
 use crate::http;
+use crate::journal::Journal;
 use crate::launcher::Launcher;
-use crate::logs;
 use crate::ops::Steps;
 use crate::output::Outputs;
 use crate::saving;
 use everup::signals::Signals;
 use everup_api::v1::SOCKET;
-use everup_keeper::{Contents, Memory};
+use everup_keeper::{Handoff, Inherited, Ready};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -18,7 +19,6 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What a daemon needs.
@@ -70,88 +70,173 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
 }
 
-/// Runs a daemon without a keeper until it is told to end: its workers end with it. `signals` are those that end it, blocked
-/// in all threads.
+/// Runs a daemon until it is told to end. `signals` are those that end it: blocked in all threads.
 ///
 /// # Errors
 /// When it cannot begin.
 pub fn main(config: Config, signals: Signals) -> Result<(), DaemonError> {
-    let home = folder(config.home)?;
-    let path = home.path().join(SOCKET);
+    let home = config.home.clone();
+    let failed = |source| DaemonError::Home {
+        path: home.clone(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&home)
+        .map_err(failed)?;
+    let path = home.join(SOCKET);
     let listener = bind(&path)?;
-    let outputs = outputs(&home, None)?;
-    let past = Past {
-        seq: 0,
+    let home_of = Home::new(config.home);
+    let outputs = Outputs::start(&home_of.logs(), None).map_err(system("start the thread for logs"))?;
+    let daemon = Daemon::new(Parts {
+        home: home_of,
+        launcher: config.launcher,
+        journal: Journal::new(1),
+        outputs,
         keeper_pid: std::process::id(),
         incarnation: 1,
         exits: None,
-    };
-    let daemon = Daemon::new(home, config.launcher, outputs, past);
-    write_pid(&daemon)?;
-    let serving = Arc::clone(&daemon);
-    let begin = |daemon: &Arc<Daemon>| daemon.restore();
-    let result = in_a_thread(move || run(serving, listener, signals, begin));
+        upgrade: None,
+    });
+    fs::write(daemon.home.pid_file(), format!("{}\n", std::process::id())).map_err(failed)?;
+    // The main thread may be one that was cloned without exec: nothing may rely on its thread id.
+    let worker = Arc::clone(&daemon);
+    let thread = std::thread::Builder::new()
+        .name("everup-api".into())
+        .spawn(move || run(worker, listener, signals, None))
+        .map_err(system("start a thread"))?;
+    let result = thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     fs::remove_file(&path).ok();
     fs::remove_file(daemon.home.pid_file()).ok();
     result
 }
 
-/// The main thread may be one that was cloned without exec: nothing may rely on its thread id.
-fn in_a_thread(work: impl FnOnce() -> Result<(), DaemonError> + Send + 'static) -> Result<(), DaemonError> {
-    let thread = std::thread::Builder::new().name("everup-api".into()).spawn(work);
-    let thread = thread.map_err(system("start a thread"))?;
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn folder(home: PathBuf) -> Result<Home, DaemonError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&home);
-    made.map_err(|source| DaemonError::Home {
-        path: home.clone(),
-        source,
-    })?;
-    Ok(Home::new(home))
-}
-
-fn write_pid(daemon: &Daemon) -> Result<(), DaemonError> {
-    let pid = format!("{}\n", std::process::id());
-    fs::write(daemon.home.pid_file(), pid).map_err(|source| DaemonError::Home {
-        path: daemon.home.path().into(),
-        source,
-    })
-}
-
-fn outputs(home: &Home, left: Option<(Memory, Contents)>) -> Result<Outputs, DaemonError> {
-    let what = "begin with the logs";
-    let (memory, contents) = match left {
-        Some(left) => left,
-        None => (
-            Memory::create(logs::MEMORY).map_err(system(what))?,
-            Contents::default(),
-        ),
+/// Runs a daemon under a keeper until it is told to end; gives the exit code for the keeper. Everything that a daemon
+/// before this one has left goes on.
+#[must_use]
+pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
+    const FAILED: i32 = 1;
+    let Handoff {
+        home,
+        incarnation,
+        keeper_pid,
+        exits,
+        ready,
+        upgrade,
+        inherited,
+        previous,
+        fell_back,
+        ..
+    } = handoff;
+    let begun = begin(&home, inherited, |legacy, outputs, listener| {
+        let journal = Journal::new(legacy.seq);
+        if let Some(memory) = legacy.common.take().or_else(|| adopt::common_memory().ok()) {
+            journal.keep_in(memory, listener.as_raw_fd());
+        }
+        Daemon::new(Parts {
+            home: Home::new(home.clone()),
+            launcher,
+            journal,
+            outputs,
+            keeper_pid,
+            incarnation,
+            exits: Some(adopt::exits(exits)),
+            upgrade: Some(upgrade),
+        })
+    });
+    let (daemon, listener, signals, legacy) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            ready.fail(&words(&error));
+            return FAILED;
+        }
     };
-    Outputs::start(&home.logs(), memory, &contents).map_err(system(what))
+    for what in previous.into_iter().chain(fell_back) {
+        daemon.note("daemon", serde_json::json!({"what": what}));
+    }
+    fs::write(
+        daemon.home.pid_file(),
+        format!(
+            "{}
+",
+            std::process::id()
+        ),
+    )
+    .ok();
+    // Dropping it would stop what runs: whoever comes next goes on with it.
+    std::mem::forget(Arc::clone(&daemon));
+    let ended = run(Arc::clone(&daemon), listener, signals, Some((legacy, ready)));
+    match daemon.ending() {
+        Ending::HandOver(code) => code,
+        Ending::No | Ending::Stopping | Ending::Over => {
+            fs::remove_file(home.join(SOCKET)).ok();
+            fs::remove_file(daemon.home.pid_file()).ok();
+            i32::from(ended.is_err())
+        }
+    }
+}
+
+type Begun = (Arc<Daemon>, UnixListener, Signals, Legacy);
+
+/// First what was left is sorted: nothing of our own may be open yet.
+fn begin(
+    home: &Path,
+    inherited: Inherited,
+    make: impl FnOnce(&mut Legacy, Outputs, &UnixListener) -> Arc<Daemon>,
+) -> Result<Begun, DaemonError> {
+    const SIGINT: i32 = 2;
+    const SIGTERM: i32 = 15;
+    let mut legacy =
+        Legacy::sort(inherited).map_err(system("sort what a daemon before this one has left"))?;
+    let signals = Signals::block(&[SIGINT, SIGTERM]).map_err(system("take over the signals"))?;
+    let listener = match legacy.socket.take() {
+        Some(listener) => listener,
+        None => bind(&home.join(SOCKET))?,
+    };
+    let outputs = Outputs::start(&Home::new(home.into()).logs(), legacy.logs.take());
+    let outputs = outputs.map_err(system("start the thread for logs"))?;
+    let daemon = make(&mut legacy, outputs, &listener);
+    Ok((daemon, listener, signals, legacy))
+}
+
+fn words(error: &DaemonError) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
 }
 
 fn run(
     daemon: Arc<Daemon>,
     listener: UnixListener,
     signals: Signals,
-    begin: impl FnOnce(&Arc<Daemon>),
+    left: Option<(Legacy, Ready)>,
 ) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(16)
-        .thread_keep_alive(Duration::from_secs(2))
+        .thread_keep_alive(std::time::Duration::from_secs(2))
         .build()
         .map_err(system("start the runtime"))?;
     runtime.block_on(async {
         listener.set_nonblocking(true).map_err(system("use the socket"))?;
-        daemon.listens(listener.as_raw_fd());
         let listener = tokio::net::UnixListener::from_std(listener).map_err(system("use the socket"))?;
         obey(&daemon, signals).map_err(system("start a thread for signals"))?;
-        begin(&daemon);
+        if let Some((legacy, ready)) = left {
+            for what in &legacy.trouble {
+                daemon.note("error", serde_json::json!({"what": what}));
+            }
+            let none = legacy.is_empty();
+            daemon.adopt(legacy).await;
+            // Whatever ran before is on disk.
+            if none {
+                daemon.restore();
+            }
+            ready.report();
+        } else {
+            daemon.restore();
+        }
         tokio::spawn(saving::save(Arc::clone(&daemon)));
         http::serve(Arc::clone(&daemon), listener).await;
         saving::save_last(&daemon).await;
@@ -172,8 +257,10 @@ fn obey(daemon: &Arc<Daemon>, signals: Signals) -> io::Result<()> {
             daemon.end(Ending::Over);
         });
     };
-    let thread = std::thread::Builder::new().name("everup-signals".into());
-    thread.spawn(wait).map(|_| ())
+    std::thread::Builder::new()
+        .name("everup-signals".into())
+        .spawn(wait)
+        .map(|_| ())
 }
 
 fn bind(path: &Path) -> Result<UnixListener, DaemonError> {

@@ -3,6 +3,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod kill;
+mod logs;
 pub(crate) mod replace;
 mod run;
 pub(crate) mod save;

@@ -146,7 +146,7 @@ impl Daemon {
             notices,
             facts,
         } = prepared;
-        spec.output = self.outputs.of(app, &wanted.spec, &spec.limits);
+        spec.output = self.outputs.of(app, &wanted.spec, crate::output::owner(&spec));
         let workers = spec.workers;
         let mut reload = Reload::new().cause(order.cause);
         if restart {

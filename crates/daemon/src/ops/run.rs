@@ -5,7 +5,7 @@ use crate::app::{App, Kept, Phase, Run, Turn, Variables};
 use crate::daemon::{Daemon, blocking};
 use crate::follow::follow;
 use crate::launcher::{Calls, Fired, Prepared, Purpose, Triggers};
-use everup::Outcome;
+use everup::{Cluster, Outcome};
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::io;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ impl Daemon {
             facts,
         } = prepared;
         let workers = spec.workers;
-        spec.output = self.outputs.of(app, &wanted.spec, &spec.limits);
+        spec.output = self.outputs.of(app, &wanted.spec, crate::output::owner(&spec));
         {
             let mut kept = app.kept();
             kept.phase = Phase::Starting;
@@ -67,8 +67,17 @@ impl Daemon {
         self.number(app, workers);
         // A successor must know whose engine it finds.
         self.changed(app);
-        let daemon = Arc::clone(self);
-        let started = blocking(move || daemon.engine(spec)).await?;
+        let keeping = self.keeping(app).map_err(|error| {
+            Error::new(
+                ErrorCode::Internal,
+                format!("could not keep what is known of `{}`: {error}", app.name),
+            )
+        })?;
+        let start = move || match keeping {
+            Some(keeping) => Cluster::start_kept(spec, keeping),
+            None => Cluster::start(spec),
+        };
+        let started = blocking(start).await?;
         let (cluster, events) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -155,6 +164,48 @@ impl Daemon {
             run.firing = Some(firing);
         }
         Ok(())
+    }
+
+    /// The triggers of an app that was taken over: what fires is found out anew.
+    pub(crate) fn arm_again(self: &Host, app: &Arc<App>) {
+        let (daemon, app) = (Arc::clone(self), Arc::clone(app));
+        tokio::spawn(async move {
+            let wanted = Wanted::now(&app.kept());
+            let armed = match daemon.prepare(&wanted.spec, &wanted.inherited).await {
+                Ok(Prepared {
+                    triggers: Some(triggers),
+                    ..
+                }) => daemon.arm(&app, triggers).map_err(|error| error.to_string()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.message),
+            };
+            if let Err(why) = armed {
+                let what = format!("its times and watched files do nothing until it is reloaded: {why}");
+                daemon.tell("error", &app, serde_json::json!({"what": what}));
+            }
+        });
+    }
+
+    /// Starts an app that is to run, and does not: in the background.
+    pub(crate) fn start_again(self: &Host, app: &Arc<App>) {
+        let (daemon, app) = (Arc::clone(self), Arc::clone(app));
+        app.kept().phase = Phase::Starting;
+        tokio::spawn(async move {
+            let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+            let Ok(turn) = app.claim().turn("being started", deadline).await else {
+                return;
+            };
+            let wanted = Wanted::now(&app.kept());
+            let started = match daemon.prepare(&wanted.spec, &wanted.inherited).await {
+                Ok(prepared) => daemon.run_prepared(&turn, wanted, prepared).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = started {
+                app.kept().because = Some(error.message.clone());
+                daemon.tell("error", &app, serde_json::json!({"what": error.message}));
+            }
+            daemon.changed(&app);
+        });
     }
 
     /// What triggers do. They call in their own threads, and wait.

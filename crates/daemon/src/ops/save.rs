@@ -1,4 +1,4 @@
-//! `save` and `resurrect`; `flush`, `reopen` and `env`.
+//! `save`, `resurrect` and `env`.
 
 use super::run::Wanted;
 use super::small::each;
@@ -7,7 +7,7 @@ use super::{Deadline, Each, Host, Steps};
 use crate::daemon::{Daemon, Target, blocking};
 use crate::state::disk::{self, Found, Real};
 use crate::state::stored::{State, Stored};
-use everup_api::v1::{Done, DoneTo, Environment, On, Save};
+use everup_api::v1::{Done, DoneTo, Environment, Save};
 use everup_api::{Error, ErrorCode, Phase, redact};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -110,34 +110,6 @@ impl Daemon {
         Ok(done)
     }
 
-    /// Empties the files of these apps.
-    pub(crate) async fn flush(self: &Host, request: On) -> Result<Done, Error> {
-        let targets = self.targets(&request.targets)?;
-        let (daemon, asked) = (Arc::clone(self), targets.clone());
-        let failed = blocking(move || {
-            let files = asked.iter().flat_map(|target| daemon.outputs.files(&target.app));
-            daemon.outputs.logs.flush(files.collect()).err()
-        });
-        answered(&targets, "flushed", failed.await?)
-    }
-
-    /// Opens the files of these apps anew.
-    pub(crate) async fn reopen(self: &Host, request: On) -> Result<Done, Error> {
-        let targets = match request.targets.is_empty() {
-            true => self.targets(&["all".into()])?,
-            false => self.targets(&request.targets)?,
-        };
-        let (daemon, asked) = (Arc::clone(self), targets.clone());
-        let failed = blocking(move || {
-            let results = asked
-                .iter()
-                .map(|target| daemon.outputs.logs.reopen(Some(&target.app.name)));
-            let failed: Vec<String> = results.filter_map(Result::err).flatten().collect();
-            Some(failed).filter(|failed| !failed.is_empty())
-        });
-        answered(&targets, "reopened", failed.await?)
-    }
-
     /// The variables of an app.
     pub(crate) fn environment(&self, targets: &[String], reveal: bool) -> Result<Environment, Error> {
         let targets = self.targets(targets)?;
@@ -166,11 +138,4 @@ fn done_to(app: &str, done: &str) -> DoneTo {
         error: None,
         receipt: None,
     }
-}
-
-fn answered(targets: &[Target], what: &'static str, failed: Option<Vec<String>>) -> Result<Done, Error> {
-    if let Some(failed) = failed {
-        return Err(Error::new(ErrorCode::Internal, failed.join("; ")));
-    }
-    Ok(each(targets, |_| Ok(what)))
 }

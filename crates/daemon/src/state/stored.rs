@@ -1,10 +1,9 @@
 //! An app as it is written down.
 
 use crate::app::{App, Kept, Variables};
-use crate::launcher::Facts;
 use crate::record::Place;
+use everup_api::AppSpec;
 use everup_api::v1::LastExit;
-use everup_api::{AppSpec, Exit, Receipt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -37,28 +36,6 @@ pub(crate) struct Stored {
     /// Only in `saved.json`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) inherited: Option<Arc<Variables>>,
-    /// Only for a successor.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) present: Option<Present>,
-}
-
-/// What only a successor of ours needs to know.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Present {
-    /// The number of the set of inherited variables.
-    pub(crate) inherited: u64,
-    pub(crate) facts: Facts,
-    pub(crate) target: u32,
-    pub(crate) job: bool,
-    pub(crate) runs: bool,
-    pub(crate) running_spec: Option<AppSpec>,
-    pub(crate) failed: bool,
-    pub(crate) because: Option<String>,
-    pub(crate) all_ready: bool,
-    /// With a snapshot only; else they come by themselves.
-    pub(crate) exits: Vec<Exit>,
-    pub(crate) receipts: Vec<Receipt>,
 }
 
 /// A place, and what is counted of it.
@@ -91,7 +68,6 @@ impl Stored {
                 .collect(),
             processes: lives.filter_map(|life| Some((life.pid, life.born?))).collect(),
             inherited: None,
-            present: None,
         }
     }
 
@@ -115,17 +91,6 @@ impl Stored {
             kept.target = u32::try_from(self.places.len()).unwrap_or_default();
             let places = self.places.into_iter();
             kept.record.places = places.map(|(slot, place)| (slot, place.revive())).collect();
-            if let Some(present) = self.present {
-                kept.facts = present.facts;
-                kept.target = present.target;
-                kept.job = present.job;
-                kept.because = present.because;
-                kept.exits = present.exits.into();
-                kept.receipts = present.receipts.into();
-                if present.failed {
-                    kept.end = Some(everup::Outcome::Failed { status: None });
-                }
-            }
         }
         app
     }
