@@ -219,10 +219,10 @@ impl Host {
                 std::mem::forget(copy);
                 format!("fd={number}")
             }
-            ["upgrade", path] => match self.upgrade.request(Path::new(path), Duration::from_secs(10)) {
-                Ok(asked) => {
-                    code = Some(asked);
-                    "asked=yes".to_owned()
+            ["upgrade", path] => match self.upgrade.check(Path::new(path), Duration::from_secs(10)) {
+                Ok(checked) => {
+                    stream.write_all(b"asked=yes").ok();
+                    checked.go()
                 }
                 Err(error) => format!("asked=no {error}"),
             },
