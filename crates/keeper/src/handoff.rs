@@ -125,7 +125,6 @@ pub struct Checked(());
 impl Checked {
     /// Ends this daemon at once, as if it was killed: nothing is dropped, so nothing is closed. The new program's daemon
     /// adopts. If it does not become ready, this program comes back, and [`Handoff::fell_back`] says why.
-    #[expect(clippy::unused_self, reason = "having it is the right to go")]
     pub fn go(self) -> ! {
         process::exit_now(UPGRADE)
     }
