@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod exit;
 mod instances;
+mod keeper;
 mod launch;
 mod limits;
 mod listen;
@@ -38,6 +39,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(ended) = keeper::host() {
+        return ended;
+    }
     let exit = match Cli::try_parse() {
         Ok(cli) => perform(cli.verb).unwrap_or_else(|error| {
             let told = |cause: &(dyn std::error::Error + 'static)| {

@@ -16,7 +16,13 @@ pub(crate) struct LogsArgs {
     pub(crate) target: String,
 
     /// How many of the last lines of each file
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 15, allow_negative_numbers = true)]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 15,
+        allow_negative_numbers = true
+    )]
     pub(crate) lines: i64,
 
     /// Only what is there; do not wait for more

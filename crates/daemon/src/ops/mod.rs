@@ -2,8 +2,8 @@
 //! says what is true when it is given.
 
 pub(crate) mod kill;
-pub(crate) mod replace;
 mod logs;
+pub(crate) mod replace;
 mod run;
 pub(crate) mod scale;
 pub(crate) mod small;

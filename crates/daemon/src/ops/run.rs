@@ -56,7 +56,12 @@ impl Daemon {
         } = prepared;
         let workers = spec.workers;
         let name = spec.name.clone();
-        spec.output = self.outputs.of(app, &wanted.spec, &spec.limits);
+        let owner = spec
+            .limits
+            .identity
+            .as_ref()
+            .map(|identity| (identity.uid, identity.gid));
+        spec.output = self.outputs.of(app, &wanted.spec, owner);
         {
             let mut kept = app.kept();
             kept.phase = Phase::Starting;
@@ -72,7 +77,17 @@ impl Daemon {
             kept.record.begin();
         }
         self.number(app, workers);
-        let started = blocking(move || Cluster::start(spec)).await?;
+        let keeping = self.keeping(app).map_err(|error| {
+            Error::new(
+                ErrorCode::Internal,
+                format!("could not keep what is known of {name}: {error}"),
+            )
+        })?;
+        let start = move || match keeping {
+            Some(keeping) => Cluster::start_kept(spec, keeping),
+            None => Cluster::start(spec),
+        };
+        let started = blocking(start).await?;
         let (cluster, events) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -146,6 +161,41 @@ impl Daemon {
             run.firing = Some(firing);
         }
         Ok(())
+    }
+
+    /// The triggers of an app that was taken over: what fires is found out anew.
+    pub(crate) fn rearm(self: &Host, app: &Arc<App>) {
+        let (daemon, app) = (Arc::clone(self), Arc::clone(app));
+        tokio::spawn(async move {
+            let wanted = Wanted::now(&app.kept());
+            let armed = match daemon.prepare(&wanted.spec, &wanted.inherited).await {
+                Ok(Prepared {
+                    triggers: Some(triggers),
+                    ..
+                }) => daemon.arm(&app, triggers).map_err(|error| error.to_string()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.message),
+            };
+            if let Err(why) = armed {
+                let what = format!("its times and watched files do nothing until it is reloaded: {why}");
+                daemon.tell("error", &app, serde_json::json!({"what": what}));
+            }
+        });
+    }
+
+    /// Starts an app that was about to be started when the daemon before this one ended.
+    pub(crate) fn start_again(self: &Host, app: &Arc<App>) {
+        let (daemon, app) = (Arc::clone(self), Arc::clone(app));
+        tokio::spawn(async move {
+            let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+            let Ok(turn) = app.claim().turn("being started", deadline).await else {
+                return;
+            };
+            let wanted = Wanted::now(&app.kept());
+            if let Err(error) = daemon.run(&turn, wanted).await {
+                app.kept().because = Some(error.message);
+            }
+        });
     }
 
     /// What triggers do. They call in their own threads, and wait.

@@ -96,12 +96,10 @@ fn refuse(error: &CallError) -> Exit {
 pub(crate) fn logs(request: Request<'_>, apps: Vec<App>, again: Apps<'_>) -> io::Result<()> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let mut page = Page::new(request, Box::new(stdout.lock()), Box::new(stderr.lock()));
-    let done = page
-        .last(&apps)
-        .and_then(|()| match request.args.nostream {
-            true => Ok(()),
-            false => page.follow(again, |watch| watch.wait(io::stdout().as_fd())),
-        });
+    let done = page.last(&apps).and_then(|()| match request.args.nostream {
+        true => Ok(()),
+        false => page.follow(again, |watch| watch.wait(io::stdout().as_fd())),
+    });
     match done {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done,

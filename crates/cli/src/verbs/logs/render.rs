@@ -195,14 +195,23 @@ mod tests {
             width: 7,
             ..Look::default()
         };
-        assert_eq!(line(&look, &source(Kind::Out, Some(0)), b"hello"), "0|web   | hello\n");
-        assert_eq!(line(&look, &source(Kind::Out, None), b"hello"), "web     | hello\n");
+        assert_eq!(
+            line(&look, &source(Kind::Out, Some(0)), b"hello"),
+            "0|web   | hello\n"
+        );
+        assert_eq!(
+            line(&look, &source(Kind::Out, None), b"hello"),
+            "web     | hello\n"
+        );
         let pm2 = Look {
             pm2: true,
             timestamp: Some("YYYY".into()),
             ..look
         };
-        assert_eq!(line(&pm2, &source(Kind::Err, None), b"hello"), "1970 3|web   | hello\n");
+        assert_eq!(
+            line(&pm2, &source(Kind::Err, None), b"hello"),
+            "1970 3|web   | hello\n"
+        );
         assert_eq!(
             pm2.header(&source(Kind::Out, None), 15),
             "/x/web-out.log last 15 lines:\n"
