@@ -1,9 +1,13 @@
 //! What may be written on the command line, by clap: raw values only. Their meaning is `plan`'s.
 
+pub(crate) mod app;
+pub(crate) mod boot;
 pub(crate) mod control;
 pub(crate) mod health;
 pub(crate) mod limits;
+pub(crate) mod line;
 pub(crate) mod logs;
+pub(crate) mod manage;
 pub(crate) mod supervision;
 pub(crate) mod triggers;
 
@@ -15,7 +19,8 @@ use std::path::PathBuf;
 
 /// One port, every core, nothing lost.
 ///
-/// everup puts an unmodified Node app on every core behind its own port, and any other program too.
+/// everup puts an unmodified Node app on every core behind its own port, and any other program too: in the foreground
+/// (`run`), or in a daemon that keeps many apps alive (`start`, `list`, `reload`, …).
 #[derive(Debug, Parser)]
 #[command(
     name = "everup",
@@ -29,6 +34,14 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+/// The verbs for an `everup run`, by `--control` or `EVERUP_CONTROL`.
+#[derive(Debug, Parser)]
+#[command(name = "everup", version, disable_help_subcommand = true)]
+pub(crate) struct ControlCli {
+    #[command(subcommand)]
+    pub(crate) verb: control::ControlVerb,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -39,7 +52,7 @@ pub(crate) enum Verb {
     #[command(after_help = examples(), after_long_help = examples_and_exit_codes())]
     Run(Box<RunArgs>),
     #[command(flatten)]
-    Control(control::ControlVerb),
+    Manage(manage::ManageVerb),
     /// Show what apps write, and have written
     #[command(alias = "log", after_help = logs::EXAMPLES)]
     Logs(logs::LogsArgs),
@@ -51,6 +64,8 @@ pub(crate) enum Verb {
         /// Which shell
         shell: Shell,
     },
+    #[command(flatten)]
+    Boot(Box<boot::BootVerb>),
 }
 
 /// Shells that can complete our command line.
