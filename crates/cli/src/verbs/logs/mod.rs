@@ -205,12 +205,17 @@ impl<'a> Page<'a> {
         if self.request.pm2 {
             look.width = PM2_LABEL;
         }
-        if headed {
+        // pm2 names files in which there is nothing, too.
+        let named = headed && self.request.pm2;
+        if named {
             self.out
                 .write_all(look.header(&reader.source, lines).as_bytes())?;
         }
         let (out, err, mut any) = (&mut self.out, &mut self.err, false);
         let mut give = |source: &Source, text: &[u8]| {
+            if headed && !named && !any {
+                out.write_all(look.header(source, lines).as_bytes())?;
+            }
             any = true;
             let target = if look.form == Form::Raw && source.kind == Kind::Err {
                 &mut *err
