@@ -1,6 +1,7 @@
 //! The events of a cluster: folded into what is known of the app, and told to those who listen.
 
-use crate::app::App;
+use crate::app::{App, REPLIES, Reply};
+use crate::axm::{self, Said};
 use crate::daemon::Daemon;
 use crate::view;
 use everup::{Event, Events, ExitStatus, Outcome, signal_name};
@@ -47,6 +48,12 @@ fn note(daemon: &Daemon, app: &App, event: &Event, now: u64) -> Option<crate::ap
             }
             return kept.ended(*outcome);
         }
+        Event::Message {
+            worker,
+            slot,
+            message,
+            ..
+        } => heard(daemon, app, &mut kept, (worker.0, slot.0), message),
         Event::Exit { .. } => kept.note_exits(),
         Event::Reloaded(receipt) => kept.reloaded(view::receipt(receipt)),
         Event::Scaled { to, .. } => kept.target = *to,
@@ -57,6 +64,35 @@ fn note(daemon: &Daemon, app: &App, event: &Event, now: u64) -> Option<crate::ap
         hold(&kept, false);
     }
     None
+}
+
+/// A message of pm2's protocol.
+fn heard(daemon: &Daemon, app: &App, kept: &mut crate::app::Kept, (worker, slot): (u32, u32), message: &str) {
+    let Some(place) = kept.record.places.get_mut(&slot) else {
+        return;
+    };
+    match axm::hear(&mut place.axm, message) {
+        Some(Said::NodeVersion(version)) => place.node_version = Some(version),
+        Some(Said::Reply { action, value }) => {
+            if kept.replies.len() == REPLIES {
+                kept.replies.pop_front();
+            }
+            kept.replies.push_back(Reply {
+                worker,
+                action,
+                value,
+            });
+        }
+        Some(Said::Event { kind, data }) => {
+            let mut fields = Map::new();
+            fields.insert("type".into(), kind.into());
+            fields.insert("data".into(), data);
+            daemon
+                .journal
+                .tell("message", Some(&app.name), Some(place.id), fields);
+        }
+        Some(Said::Kept) | None => {}
+    }
 }
 
 /// Nobody waits for them: what cannot be written is not there.

@@ -12,6 +12,8 @@
 
 mod adopt;
 mod app;
+mod audit;
+mod axm;
 mod begin;
 mod daemon;
 mod follow;
@@ -29,6 +31,7 @@ mod output;
 mod pids;
 mod proc;
 mod record;
+mod sample;
 mod saving;
 mod serve;
 mod state;

@@ -8,6 +8,7 @@ use crate::journal::Journal;
 use crate::launcher::Launcher;
 use crate::ops::Steps;
 use crate::output::Outputs;
+use crate::sample;
 use crate::saving;
 use everup::signals::Signals;
 use everup_api::v1::SOCKET;
@@ -233,6 +234,7 @@ fn run(
         } else {
             daemon.restore();
         }
+        tokio::spawn(sample::sample(Arc::clone(&daemon)));
         tokio::spawn(saving::save(Arc::clone(&daemon)));
         http::serve(Arc::clone(&daemon), listener).await;
         saving::save_last(&daemon).await;
