@@ -157,15 +157,8 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
     for what in previous.into_iter().chain(fell_back) {
         daemon.note("daemon", serde_json::json!({"what": what}));
     }
-    fs::write(
-        daemon.home.pid_file(),
-        format!(
-            "{}
-",
-            std::process::id()
-        ),
-    )
-    .ok();
+    let pid = format!("{}\n", std::process::id());
+    fs::write(daemon.home.pid_file(), pid).ok();
     let ended = run(Arc::clone(&daemon), listener, signals, Some((legacy, ready)));
     if let Some(successor) = daemon.successor() {
         successor.go();
