@@ -2,6 +2,7 @@
 
 mod json;
 mod node;
+mod process;
 #[cfg(feature = "js")]
 mod quick;
 mod script;
