@@ -5,6 +5,7 @@
 //! processes from outside. Every wait is for a state and has a limit.
 
 pub mod binary;
+pub mod daemon;
 pub mod event;
 pub mod example;
 pub mod http;
@@ -13,6 +14,7 @@ pub mod process;
 pub mod reload;
 pub mod run;
 
+pub use daemon::{Daemon, Said};
 pub use event::{Event, Seen, Worker};
 pub use example::Example;
 pub use reload::Receipt;

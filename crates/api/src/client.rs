@@ -1,12 +1,11 @@
 //! A blocking client: one connection, one request after the other.
 
 use crate::frame::{LineError, LineReader, REPLY_LIMIT, REQUEST_LIMIT, line};
+use crate::socket::{Until, connect, ended};
 use crate::{Call, Error, Progress, Reply, Request};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde_json::Value;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -128,10 +127,7 @@ impl Client {
         if line.len() > REQUEST_LIMIT {
             return Err(ClientError::Protocol("the request is too long".into()));
         }
-        let mut stream = Until {
-            stream: &self.stream,
-            deadline,
-        };
+        let mut stream = Until::new(&self.stream, deadline);
         match stream.write_all(&line) {
             // Refused before it was read: the reason may be there to be read.
             Err(error) if ended(&error) => Ok(()),
@@ -140,10 +136,7 @@ impl Client {
     }
 
     fn receive(&mut self, deadline: Option<Instant>) -> Result<Reply<Value>, ClientError> {
-        let mut stream = Until {
-            stream: &self.stream,
-            deadline,
-        };
+        let mut stream = Until::new(&self.stream, deadline);
         match self.reader.next(&mut stream) {
             Ok(Some(line)) => {
                 serde_json::from_slice(&line).map_err(|error| ClientError::Protocol(error.to_string()))
@@ -162,72 +155,6 @@ impl Client {
             _ if ended(&error) => ClientError::Closed,
             _ => ClientError::Io(error),
         }
-    }
-}
-
-/// As [`UnixStream::connect`], but with an end: a server that accepts nobody has its queue full some time.
-fn connect(path: &Path, deadline: Option<Instant>) -> io::Result<UnixStream> {
-    const PAUSE: Duration = Duration::from_millis(10);
-    let address = SocketAddrUnix::new(path)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    while let Err(errno) = rustix::net::connect(&socket, &address) {
-        if errno != Errno::AGAIN {
-            return Err(errno.into());
-        }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // The kernel tells nobody when there is room.
-        std::thread::sleep(PAUSE);
-    }
-    let stream = UnixStream::from(socket);
-    stream.set_nonblocking(false)?;
-    Ok(stream)
-}
-
-/// The other side has closed the connection.
-fn ended(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-    )
-}
-
-/// A stream whose reads and writes end at a moment, however slowly the other side goes on.
-struct Until<'a> {
-    stream: &'a UnixStream,
-    deadline: Option<Instant>,
-}
-
-impl Until<'_> {
-    /// What is left; `None` is no limit.
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let left = self
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        match left {
-            Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
-            left => Ok(left),
-        }
-    }
-}
-
-impl Read for Until<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Until<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -77,14 +77,28 @@ pub enum ErrorCode {
     ReplyTooLong,
     /// A failure of everup or of the system (exit code 1).
     Internal,
+    /// There is no such app, namespace or id (exit code 10).
+    UnknownApp,
+    /// An app of this name is there already (exit code 10).
+    Exists,
+    /// It was not done in time; what goes on is said (exit code 11).
+    Timeout,
+    /// A script, program, directory or file of the app is missing or cannot be used (exit code 3).
+    BadInput,
+    /// An address of the app could not be bound (exit code 4).
+    Bind,
+    /// The app was started and failed (exit code 5).
+    AppFailed,
+    /// A reload or restart was aborted or rolled back (exit code 8).
+    ReloadFailed,
     /// A code of a later version (exit code 10).
     #[serde(other)]
     Other,
 }
 
 impl ErrorCode {
-    /// All codes that this version knows.
-    pub const ALL: [Self; 15] = [
+    /// The codes of the control socket of `everup run`: docs/control.md.
+    pub const CONTROL: [Self; 15] = [
         Self::NotARequest,
         Self::TooLong,
         Self::UnknownVerb,
@@ -101,4 +115,63 @@ impl ErrorCode {
         Self::ReplyTooLong,
         Self::Internal,
     ];
+
+    /// All codes that this version knows: docs/errors.md.
+    pub const ALL: [Self; 22] = [
+        Self::NotARequest,
+        Self::TooLong,
+        Self::UnknownVerb,
+        Self::UnknownField,
+        Self::MissingField,
+        Self::InvalidValue,
+        Self::PermissionDenied,
+        Self::Busy,
+        Self::TooSlow,
+        Self::UnknownWorker,
+        Self::Unsupported,
+        Self::Conflict,
+        Self::Stopping,
+        Self::ReplyTooLong,
+        Self::Internal,
+        Self::UnknownApp,
+        Self::Exists,
+        Self::Timeout,
+        Self::BadInput,
+        Self::Bind,
+        Self::AppFailed,
+        Self::ReloadFailed,
+    ];
+
+    /// The HTTP status of an answer of the daemon, and the exit code of the verb that gets it.
+    #[must_use]
+    pub fn told_as(self) -> (u16, u8) {
+        match self {
+            Self::NotARequest => (400, 1),
+            Self::TooLong => (413, 2),
+            Self::UnknownVerb => (404, 2),
+            Self::UnknownField | Self::MissingField | Self::InvalidValue => (400, 2),
+            Self::PermissionDenied => (403, 9),
+            Self::Busy => (503, 9),
+            Self::TooSlow => (408, 9),
+            Self::UnknownWorker | Self::UnknownApp => (404, 10),
+            Self::Unsupported => (422, 10),
+            Self::Conflict | Self::Stopping | Self::Exists => (409, 10),
+            Self::ReplyTooLong => (500, 10),
+            Self::Internal => (500, 1),
+            Self::Timeout => (504, 11),
+            Self::BadInput => (422, 3),
+            Self::Bind => (409, 4),
+            Self::AppFailed => (422, 5),
+            Self::ReloadFailed => (422, 8),
+            Self::Other => (500, 10),
+        }
+    }
+
+    /// The word of the code, as in JSON.
+    #[must_use]
+    pub fn word(self) -> String {
+        let word = serde_json::to_value(self).ok();
+        word.and_then(|word| Some(word.as_str()?.to_owned()))
+            .unwrap_or_default()
+    }
 }

@@ -20,6 +20,7 @@ pub mod redact;
 mod reload;
 mod reply;
 mod request;
+mod socket;
 mod status;
 pub mod v1;
 mod why;
@@ -28,6 +29,7 @@ pub use app::{AppSpec, Condition, ExecMode, FilterEnv, NAMESPACE};
 pub use client::{Client, ClientError};
 pub use error::{Error, ErrorCode};
 pub use frame::{LineError, LineReader, REPLY_LIMIT, REQUEST_LIMIT, line};
+pub use names::nearest;
 pub use reload::{Outcome, Phase, Progress, Receipt, Replaced};
 pub use reply::{Aborted, Launched, Pong, Reopened, Reply, Scaled, Signalled, Stopping};
 pub use request::{

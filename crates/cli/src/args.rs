@@ -1,8 +1,13 @@
 //! What may be written on the command line, by clap: raw values only. Their meaning is `plan`'s.
 
+pub(crate) mod app;
+pub(crate) mod boot;
 pub(crate) mod control;
 pub(crate) mod health;
 pub(crate) mod limits;
+pub(crate) mod line;
+pub(crate) mod logs;
+pub(crate) mod manage;
 pub(crate) mod supervision;
 pub(crate) mod triggers;
 
@@ -14,7 +19,8 @@ use std::path::PathBuf;
 
 /// One port, every core, nothing lost.
 ///
-/// everup puts an unmodified Node app on every core behind its own port, and any other program too.
+/// everup puts an unmodified Node app on every core behind its own port, and any other program too: in the foreground
+/// (`run`), or in a daemon that keeps many apps alive (`start`, `list`, `reload`, …).
 #[derive(Debug, Parser)]
 #[command(
     name = "everup",
@@ -28,6 +34,14 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+/// The verbs for an `everup run`, by `--control` or `EVERUP_CONTROL`.
+#[derive(Debug, Parser)]
+#[command(name = "everup", version, disable_help_subcommand = true)]
+pub(crate) struct ControlCli {
+    #[command(subcommand)]
+    pub(crate) verb: control::ControlVerb,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -38,12 +52,20 @@ pub(crate) enum Verb {
     #[command(after_help = examples(), after_long_help = examples_and_exit_codes())]
     Run(Box<RunArgs>),
     #[command(flatten)]
-    Control(control::ControlVerb),
+    Manage(manage::ManageVerb),
+    /// Show what apps write, and have written
+    #[command(alias = "log", after_help = logs::EXAMPLES)]
+    Logs(logs::LogsArgs),
+    /// Run the daemon in the foreground, without a keeper
+    #[command(hide = true)]
+    Daemon(crate::daemon::DaemonArgs),
     /// Print the completion script for a shell
     Completion {
         /// Which shell
         shell: Shell,
     },
+    #[command(flatten)]
+    Boot(Box<boot::BootVerb>),
 }
 
 /// Shells that can complete our command line.
@@ -62,7 +84,7 @@ const LIFE: &str = "Start and stop";
 const OUTPUT: &str = "Output";
 
 /// The arguments of `everup run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
     /// A script, a program, or a whole command line in quotes
     #[arg(value_name = "SCRIPT|PROGRAM|\"SHELL LINE\"", value_hint = clap::ValueHint::AnyPath)]
@@ -260,7 +282,7 @@ mod tests {
         let words = ["everup", "run"].iter().chain(words);
         match Cli::try_parse_from(words)?.verb {
             Verb::Run(args) => Ok(*args),
-            Verb::Completion { .. } | Verb::Control(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 

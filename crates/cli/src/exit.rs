@@ -1,5 +1,7 @@
 //! The exit codes of `everup`: one enum, from which `--help` and `docs/exit-codes.md` are checked.
 
+use everup_api::ErrorCode;
+
 /// How an invocation of `everup` ended, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -26,11 +28,13 @@ pub(crate) enum Exit {
     NoAnswer = 9,
     /// The running everup says that it cannot do it.
     Refused = 10,
+    /// The daemon was not done in time.
+    NotInTime = 11,
 }
 
 impl Exit {
     /// All codes, in order.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Ok,
         Self::Unexpected,
         Self::Usage,
@@ -42,11 +46,19 @@ impl Exit {
         Self::Reload,
         Self::NoAnswer,
         Self::Refused,
+        Self::NotInTime,
     ];
 
     /// The number that the shell sees.
     pub(crate) fn code(self) -> u8 {
         self as u8
+    }
+
+    /// For an answer that says no.
+    pub(crate) fn of(code: ErrorCode) -> Self {
+        let (_, number) = code.told_as();
+        let mut all = Self::ALL.into_iter();
+        all.find(|exit| exit.code() == number).unwrap_or(Self::Refused)
     }
 
     /// One line for `--help` and the docs.
@@ -63,6 +75,7 @@ impl Exit {
             Self::Reload => "a reload or restart was aborted, rolled back or otherwise not done",
             Self::NoAnswer => "no everup answers at the control socket, or not in time, or not to you",
             Self::Refused => "the running everup could not do what it was asked",
+            Self::NotInTime => "it was not done in time; what was not done, and what goes on, is said",
         }
     }
 }
@@ -75,7 +88,14 @@ impl From<Exit> for std::process::ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use super::Exit;
+    use super::{ErrorCode, Exit};
+
+    #[test]
+    fn every_code_of_an_error_is_one_of_ours() {
+        for code in ErrorCode::ALL {
+            assert_eq!(Exit::of(code).code(), code.told_as().1, "{code:?}");
+        }
+    }
 
     #[test]
     fn the_document_has_a_row_for_each_code() {

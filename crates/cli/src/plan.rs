@@ -19,11 +19,13 @@ use everup::cpus::Cpus;
 use everup::spec::{FEEDBACK, MARK};
 use everup::{Ask, Channel, Limits, Listen, Policy, Serialization, Spec, StopPlan, signal_number};
 use health::Health;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use supervision::Supervision;
 use triggers::{TriggerValues, Triggers};
@@ -48,14 +50,20 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Checks the arguments of `everup run`.
-    #[expect(clippy::too_many_lines, reason = "one line per field of the spec")]
     pub(crate) fn parse(args: RunArgs) -> Result<Self, CliError> {
+        Self::parse_in(args, Around::own())
+    }
+
+    /// The same, seen from elsewhere: a daemon has neither the directory nor the variables of whoever starts an app.
+    #[expect(clippy::too_many_lines, reason = "one line per field of the spec")]
+    pub(crate) fn parse_in(args: RunArgs, around: Around) -> Result<Self, CliError> {
         let cpus = Cpus::detect();
         let values = Values::parse(&args, cpus)?;
         let supervision = Supervision::parse(&args.supervision, values.workers)?;
         let health = Health::parse(&args.health)?;
-        let here = here(std::env::current_dir(), args.cwd.as_deref())?;
-        let by_name = as_it_was_entered(&here, std::env::var_os("PWD"));
+        let outer = around.outer;
+        let here = here(around.here, args.cwd.as_deref())?;
+        let by_name = as_it_was_entered(&here, around.pwd);
         let cwd = args
             .cwd
             .as_deref()
@@ -71,7 +79,7 @@ impl Plan {
             interpreter: args.interpreter.map(interpreter),
             node_args: values.node_args,
             listens: !values.listen.is_empty(),
-            search: search(cwd.clone().unwrap_or_else(|| here.clone()), &variables),
+            search: search(cwd.clone().unwrap_or_else(|| here.clone()), &variables, &outer),
             here: here.clone(),
         })?;
         match args.channel {
@@ -105,6 +113,7 @@ impl Plan {
             cwd: spec.cwd.clone(),
             defaults: program.env_defaults,
             own: program.env,
+            outer,
         };
         spec.env = env.with(variables.clone());
         spec.workers = values.workers;
@@ -151,6 +160,7 @@ pub(crate) struct EnvSource {
     cwd: Option<PathBuf>,
     defaults: Variables,
     own: Variables,
+    outer: Outer,
 }
 
 impl EnvSource {
@@ -161,7 +171,47 @@ impl EnvSource {
 
     fn with(&self, variables: Variables) -> Variables {
         let variables = with_directory(variables, self.cwd.as_deref());
-        environment(self.defaults.clone(), variables, self.own.clone())
+        environment(self.defaults.clone(), variables, self.own.clone(), &self.outer)
+    }
+}
+
+/// From where a command line is seen.
+#[derive(Debug)]
+pub(crate) struct Around {
+    /// What relative paths are relative to, if nothing else is said.
+    pub(crate) here: io::Result<PathBuf>,
+    /// The name by which a shell entered it.
+    pub(crate) pwd: Option<OsString>,
+    /// What the workers inherit.
+    pub(crate) outer: Outer,
+}
+
+impl Around {
+    /// From this process.
+    fn own() -> Self {
+        Self {
+            here: std::env::current_dir(),
+            pwd: std::env::var_os("PWD"),
+            outer: Outer::Own,
+        }
+    }
+}
+
+/// The variables that workers inherit.
+#[derive(Debug, Clone)]
+pub(crate) enum Outer {
+    /// Those of this process.
+    Own,
+    /// These, and no others.
+    Given(Arc<BTreeMap<String, String>>),
+}
+
+impl Outer {
+    fn get(&self, name: &OsStr) -> Option<OsString> {
+        match self {
+            Self::Own => std::env::var_os(name),
+            Self::Given(variables) => variables.get(name.to_str()?).map(OsString::from),
+        }
     }
 }
 
@@ -393,14 +443,14 @@ fn interpreter(text: OsString) -> Interpreter {
 }
 
 /// Where the workers will look, with the variables that they will have.
-fn search(cwd: PathBuf, variables: &Variables) -> Search {
+fn search(cwd: PathBuf, variables: &Variables, outer: &Outer) -> Search {
     let variable = |name: &str| {
         let own = variables
             .iter()
             .rev()
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.clone());
-        own.or_else(|| std::env::var_os(name))
+        own.or_else(|| outer.get(OsStr::new(name)))
     };
     // What execvp takes when there is none.
     let path = variable("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
@@ -412,10 +462,8 @@ fn search(cwd: PathBuf, variables: &Variables) -> Search {
 }
 
 /// Defaults only where nothing else sets them; then the user's; then the command's own. One value per name.
-fn environment(defaults: Variables, variables: Variables, own: Variables) -> Variables {
-    let defaults = defaults
-        .into_iter()
-        .filter(|(name, _)| std::env::var_os(name).is_none());
+fn environment(defaults: Variables, variables: Variables, own: Variables, outer: &Outer) -> Variables {
+    let defaults = defaults.into_iter().filter(|(name, _)| outer.get(name).is_none());
     let mut all: Variables = Vec::new();
     for (name, value) in defaults.chain(variables).chain(own) {
         match all.iter_mut().find(|(known, _)| *known == name) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Why the supervisor replaces or removes a worker. Recorded with its exit, so that `why` can name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Cause {
     /// A reload that an operator asked for.

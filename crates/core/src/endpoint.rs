@@ -41,7 +41,7 @@ pub const DRAIN_LINGER: Duration = Duration::from_secs(30);
 pub const ABANDONED: Duration = Duration::from_secs(10);
 
 /// What is to be bound.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BindRequest {
     /// `None` is the unspecified address; a path for UNIX sockets.
     pub address: Option<String>,
@@ -64,7 +64,7 @@ pub struct BindRequest {
 }
 
 /// Who accepts from a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Sharing {
     /// We do, and hand connections over.
     HandOver,
@@ -75,7 +75,7 @@ pub enum Sharing {
 }
 
 /// A socket that was bound.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Bound {
     /// The descriptor.
     pub descriptor: Token,
@@ -142,14 +142,14 @@ pub enum Effect {
 }
 
 /// All endpoints of one primary.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Endpoints {
     policy: Policy,
     next: u32,
     all: BTreeMap<EndpointId, Endpoint>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Endpoint {
     request: BindRequest,
     index: u64,
@@ -163,21 +163,21 @@ struct Endpoint {
 }
 
 /// An open endpoint that nobody holds, and that is not waited for.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Idle {
     until: Time,
     /// Who closed it; `None` if its holders died.
     closed_by: Option<WorkerId>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 enum State {
     Binding { waiting: Vec<Asker> },
     Open(Bound),
 }
 
 /// Who asks for an endpoint.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 struct Asker {
     worker: WorkerId,
     slot: Slot,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The wait status of a process, decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum ExitStatus {
     /// It called `exit` with this code (0 to 255).

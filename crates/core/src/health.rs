@@ -29,7 +29,7 @@ use std::time::Duration;
 pub const ANSWER_GRACE: Duration = Duration::from_millis(500);
 
 /// How a worker is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct HealthPlan {
     /// Probes, if any are made.
     pub checks: Option<Checks>,
@@ -38,7 +38,7 @@ pub struct HealthPlan {
 }
 
 /// How often a worker is probed, and what the answers mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Checks {
     /// From the beginning of a probe to that of the next.
     pub interval: Duration,
@@ -79,11 +79,11 @@ impl Default for Checks {
 }
 
 /// The number of a probe of one worker, never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ProbeId(pub u64);
 
 /// What a probe found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Probed {
     /// It answered well.
     Ok,
@@ -107,7 +107,7 @@ pub enum Input {
 }
 
 /// What is to be done, or known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[must_use]
 pub enum Verdict {
     /// Nothing.
@@ -121,7 +121,7 @@ pub enum Verdict {
 }
 
 /// Why a worker is unhealthy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Why {
     /// Its probes failed.
@@ -151,7 +151,7 @@ impl fmt::Display for Why {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Health {
     checks: Option<Checks>,
     state: State,
@@ -164,7 +164,7 @@ pub struct Health {
     last: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 enum State {
     /// The next probe is due then; `None` where there are no probes.
     Resting { due: Option<Time> },
@@ -174,7 +174,7 @@ enum State {
     Over,
 }
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Dog {
     limit: Duration,
     heard: Time,
@@ -193,6 +193,15 @@ impl Dog {
 }
 
 impl Health {
+    /// The probe that is under way.
+    #[must_use]
+    pub fn under_way(&self) -> Option<ProbeId> {
+        match self.state {
+            State::Probing { id, .. } => Some(id),
+            State::Resting { .. } | State::Over => None,
+        }
+    }
+
     /// Watches from now on.
     #[must_use]
     pub fn new(now: Time, plan: HealthPlan) -> Self {

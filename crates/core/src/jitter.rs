@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// A series of pseudo-random numbers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Jitter(u64);
 
 impl Jitter {

@@ -33,7 +33,7 @@ use std::time::Duration;
 /// let careful = Rollout::default().canary(Duration::from_secs(60));
 /// assert_eq!((careful.surge, careful.max_unavailable), (1, 0));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Rollout {
     /// So many slots may have a new worker beside the old one at the same time. 1 by default.
@@ -108,7 +108,7 @@ impl Rollout {
 }
 
 /// How far a reload is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Phase {
     /// The first new worker is on its way, or being watched.
@@ -135,7 +135,7 @@ impl Phase {
 }
 
 /// How a reload ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Verdict {
     /// Every slot has a worker of the new generation.
@@ -162,7 +162,7 @@ impl Verdict {
 }
 
 /// One slot's change, for the receipt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Change {
     /// The place.
@@ -182,7 +182,7 @@ pub struct Change {
 }
 
 /// What became of the connections of a worker that left the rotation.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Drained {
     /// So many went to other workers.
     pub moved: u64,
@@ -195,7 +195,7 @@ pub struct Drained {
 }
 
 /// What came of a reload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Receipt {
     /// How it ended.
@@ -223,7 +223,7 @@ pub struct Receipt {
 }
 
 /// What is to be done for a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Move {
     /// Start a worker of the new generation beside the old one.
     StartBeside(Slot),
@@ -241,7 +241,7 @@ pub enum Move {
     Progress,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 enum Step {
     Pending,
     /// Two workers, or none, in the slot.
@@ -261,7 +261,7 @@ enum Step {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Reload {
     generation: u32,
     cause: Cause,

@@ -20,7 +20,7 @@ pub const BURST: u32 = 10;
 pub const BURST_WINDOW: Duration = Duration::from_secs(10);
 
 /// When a worker that ended by itself is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum When {
     /// Whatever its end.
@@ -41,7 +41,7 @@ pub enum When {
 /// let patient = policy.budget(Budget::default().early(20));
 /// assert_eq!(patient.budget.early, 20);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct RestartPolicy {
     /// Whether it is replaced.
@@ -103,7 +103,7 @@ impl RestartPolicy {
 }
 
 /// How much early dying is put up with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Budget {
     /// Early deaths in a row, of one slot, each within [`window`](Self::window) of the one before. When every slot
@@ -193,7 +193,7 @@ impl Budget {
 }
 
 /// What kind of death a successor follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Death {
     /// Of a worker that had proven itself.
@@ -211,7 +211,7 @@ pub enum Death {
 }
 
 /// One slot's record of deaths.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Record {
     early: u32,
     last_early: Option<Time>,

@@ -16,7 +16,7 @@ use crate::id::{EndpointId, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The active slots of each endpoint, as last told.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Steering {
     told: BTreeMap<EndpointId, BTreeSet<Slot>>,
 }

@@ -23,7 +23,7 @@ pub const WINDOW: Duration = Duration::from_secs(5);
 const FEWEST: usize = 2;
 
 /// See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Storm {
     deaths: VecDeque<(Time, Slot, ExitStatus)>,
     probe: Option<Slot>,

@@ -4,7 +4,9 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// A moment, as the time since the primary started. The driver reads the monotonic clock and passes it in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct Time(pub Duration);
 
 impl Time {

@@ -16,7 +16,7 @@ use crate::time::Time;
 use std::time::Duration;
 
 /// How a worker is asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Ask {
     /// Node's `disconnect`: its servers close, connections end, the channel closes; then SIGTERM if the
@@ -30,7 +30,7 @@ pub enum Ask {
 }
 
 /// Where a worker is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum State {
     /// Forked; not ready.
@@ -44,7 +44,7 @@ pub enum State {
 }
 
 /// How we know that a worker is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum ReadyBasis {
     /// It listens.
@@ -60,7 +60,7 @@ pub enum ReadyBasis {
 }
 
 /// Why a worker ended, as far as we know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum ExitReason {
     /// By itself, or by somebody else's doing.
@@ -80,7 +80,7 @@ pub enum ExitReason {
 }
 
 /// Which signs make a worker ready; any of them does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Readiness {
     /// It listens.
     pub listening: bool,
@@ -170,7 +170,7 @@ pub enum Step {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Worker {
     /// Who.
     pub id: WorkerId,
@@ -230,7 +230,7 @@ pub struct Worker {
 }
 
 /// The steps still ahead of a worker that is to stop.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Ladder {
     signal_at: Option<Time>,
     kill_at: Time,

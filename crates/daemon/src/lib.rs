@@ -1,1 +1,34 @@
-//! The daemon: it hosts apps and answers the control API.
+//! The daemon: it hosts apps, each with an engine of its own, and answers the control API.
+//!
+//! ```text
+//! http (calls) ─▶ ops (start, stop, reload, …) ─▶ app (whose turn it is) ─▶ everup::Cluster
+//!                                                   ▲                          │ events
+//!                      list, why ◀── record ◀────── follow ◀───────────────────┘──▶ journal ─▶ subscribers
+//! ```
+//!
+//! One thread runs all of it (tokio, current thread); what may wait for the system goes to other threads. Invariants: one
+//! operation at a time per app; an operation goes on to its end although its caller goes away; no lock is held over a
+//! wait. Must not know: arguments, terminals, config files, how a script is run ([`Launcher`]).
+
+mod adopt;
+mod app;
+mod daemon;
+mod follow;
+mod home;
+mod http;
+mod ids;
+mod journal;
+mod launcher;
+pub mod ledger;
+mod list;
+pub mod logs;
+mod ops;
+mod order;
+mod output;
+mod record;
+mod serve;
+mod target;
+mod view;
+
+pub use launcher::{Calls, Facts, Fired, Firing, Launcher, Prepared, Purpose, Triggers};
+pub use serve::{Config, DaemonError, kept, main};

@@ -21,18 +21,18 @@ const DEFAULT_BACKLOG: u32 = 511;
 const LONGEST_PATH: usize = 107;
 
 /// A bound socket. Dropping it closes it and removes its file, if that is still its own.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct BoundSocket {
+    #[serde(with = "crate::estate::number")]
     pub(crate) descriptor: OwnedFd,
     pub(crate) kind: SharedKind,
     pub(crate) sockname: Option<Sockname>,
     /// Removed when this is dropped.
-    #[expect(dead_code, reason = "only its drop matters")]
     file: Option<SocketFile>,
 }
 
 /// The file of a UNIX socket, and which one it was.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),

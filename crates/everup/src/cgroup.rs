@@ -31,7 +31,7 @@ pub(crate) struct Base {
 }
 
 /// A worker's group. Dropping it kills who is left in it.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Leaf {
     directory: PathBuf,
 }
@@ -379,6 +379,7 @@ mod tests {
             cwd: None,
             descriptors: &[],
             confinement: &confinement,
+            outlives: false,
         };
         let pid = spawn(&spec).unwrap();
         let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();

@@ -3,7 +3,10 @@
 //! What they mean is [`Session`]'s business. This keeps the received descriptors in the order in which the
 //! session claims them.
 
-use everup_core::id::Token;
+use crate::driver::keep;
+use crate::estate::Ledger;
+use crate::sys::inherited::possess;
+use everup_core::id::{Token, WorkerId};
 use everup_core::wire::{Event, Session, Settings, WireError};
 use rustix::io::Errno;
 use rustix::net::{
@@ -13,7 +16,7 @@ use rustix::net::{
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Bytes read at once: as many as libuv reads.
 pub(crate) const READ_BUFFER: usize = 64 * 1024;
@@ -21,10 +24,12 @@ pub(crate) const READ_BUFFER: usize = 64 * 1024;
 const RECEIVED_AT_ONCE: usize = 8;
 
 /// One end of a channel, and the conversation on it.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Channel {
+    #[serde(with = "crate::estate::number")]
     socket: OwnedFd,
     pub(crate) session: Session,
+    #[serde(with = "crate::estate::number::queue")]
     received: VecDeque<OwnedFd>,
     broken: bool,
     /// Whether it is closed as soon as everything is written.
@@ -34,6 +39,9 @@ pub(crate) struct Channel {
     /// Whether the poller watches for room to write.
     pub(crate) waits_for_room: bool,
 }
+
+/// Where what is said to and by a worker is noted.
+pub(crate) type Noted<'a> = (WorkerId, &'a mut (dyn Ledger + 'static));
 
 /// What reading came to.
 #[derive(Debug)]
@@ -87,10 +95,19 @@ impl Channel {
         self.socket.as_fd()
     }
 
-    /// Reads once.
-    pub(crate) fn read(&mut self, buffer: &mut [u8], events: &mut Vec<Event>) -> Read {
+    /// Reads once; what is read is in the ledger before anything is done with it.
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        events: &mut Vec<Event>,
+        ledger: Option<Noted<'_>>,
+    ) -> Read {
         let before = self.received.len();
-        let read = match receive(&self.socket, buffer, &mut self.received) {
+        let received = match ledger {
+            None => receive(&self.socket, buffer, &mut self.received),
+            Some(ledger) => self.receive_noted(buffer, ledger),
+        };
+        let read = match received {
             Ok(0) => return Read::End,
             Ok(read) => read,
             Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
@@ -103,13 +120,51 @@ impl Channel {
         }
     }
 
+    fn receive_noted(&mut self, buffer: &mut [u8], (worker, ledger): Noted<'_>) -> Result<usize, Errno> {
+        let before = self.received.len();
+        // A ledger that has no room is reported with the next snapshot.
+        let Ok(space) = ledger.reserve(&keep::read_head(worker), buffer.len()) else {
+            return receive(&self.socket, buffer, &mut self.received);
+        };
+        let received = receive(&self.socket, space, &mut self.received);
+        let read = *received.as_ref().unwrap_or(&0);
+        buffer[..read].copy_from_slice(&space[..read]);
+        if read > 0 {
+            ledger.commit(read);
+        }
+        if self.received.len() > before {
+            ledger
+                .append(&keep::came(worker, self.received.iter().skip(before)))
+                .ok();
+        }
+        received
+    }
+
+    /// What a dead engine had read, with the descriptors that came.
+    pub(crate) fn inherit(
+        &mut self,
+        bytes: &[u8],
+        came: &[RawFd],
+        events: &mut Vec<Event>,
+    ) -> Result<(), WireError> {
+        // One that cannot be had is missed by its message, and the worker sends it again.
+        let descriptors = came.iter().filter_map(|number| possess(*number).ok());
+        let before = self.received.len();
+        self.received.extend(descriptors);
+        self.session.receive(bytes, self.received.len() - before, events)
+    }
+
     /// The descriptor that an [`Event::Handle`] is about.
     pub(crate) fn claim(&mut self) -> Option<OwnedFd> {
         self.received.pop_front()
     }
 
     /// Writes what the session has to say. `find` gives the descriptor of a token.
-    pub(crate) fn write<'a>(&mut self, find: impl Fn(Token) -> Option<BorrowedFd<'a>>) -> Written {
+    pub(crate) fn write<'a>(
+        &mut self,
+        find: impl Fn(Token) -> Option<BorrowedFd<'a>>,
+        mut ledger: Option<Noted<'_>>,
+    ) -> Written {
         while !self.broken {
             let Some(next) = self.session.transmit() else {
                 return Written::All;
@@ -119,7 +174,18 @@ impl Channel {
                 Some(found) => found,
                 None => None,
             };
-            match send(&self.socket, next.bytes, descriptor) {
+            if let Some((worker, ledger)) = &mut ledger {
+                ledger
+                    .append(&keep::writing(*worker, next.bytes.len(), next.descriptor))
+                    .ok();
+            }
+            let sent = send(&self.socket, next.bytes, descriptor);
+            if let Some((worker, ledger)) = &mut ledger {
+                ledger
+                    .append(&keep::wrote(*worker, *sent.as_ref().unwrap_or(&0)))
+                    .ok();
+            }
+            match sent {
                 Ok(written) => self.session.wrote(written),
                 Err(Errno::AGAIN) => return Written::Full,
                 Err(Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS | Errno::MFILE | Errno::NFILE) => {

@@ -10,23 +10,30 @@ mod reload;
 mod start;
 mod until;
 
-pub(crate) use command::{Command, Commander, Release, Sent};
+pub(crate) use command::{Command, Commander, Release, Replacement, Sent};
 pub use events::{Events, TimedOut};
 pub use fork::{Fork, Stdio};
 pub use reload::{Reload, Reloading};
-pub use start::StartError;
+pub use start::{StartError, end_stray, marked_children};
 pub use until::RunError;
 
+use crate::confine::Confiner;
+use crate::driver::Version;
 use crate::event::Outcome;
 use crate::handle::WorkerHandle;
 use crate::history::{ExitRecord, History};
+use crate::limits::LimitsError;
 use crate::message::{Handle, SendError};
 use crate::roster::Roster;
+use crate::spec::Spec;
 use everup_core::app::{Accepted, Status, WorkerStatus};
+use everup_core::cause::Cause;
 use everup_core::id::{Slot, WorkerId};
 use everup_core::reload::Receipt;
 use everup_core::worker::State;
 use serde::Serialize;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
@@ -68,6 +75,18 @@ pub struct Cluster {
     /// `None` when somebody has seen its end.
     engine: Mutex<Option<JoinHandle<Outcome>>>,
     outcome: OnceLock<Outcome>,
+}
+
+/// A [`Status`] that was asked for: [`Cluster::ask_status`].
+#[derive(Debug)]
+pub struct AskedStatus(Receiver<Status>);
+
+impl AskedStatus {
+    /// Waits for it, some tens of microseconds; `None` after the end of the cluster.
+    #[must_use]
+    pub fn wait(self) -> Option<Status> {
+        self.0.recv().ok()
+    }
 }
 
 /// A worker as it is now.
@@ -183,6 +202,12 @@ impl Cluster {
         self.commander.send(Command::DisconnectAll);
     }
 
+    /// Another worker takes the place of this one, without a gap: it is started first. Nothing happens if the worker is gone
+    /// or on its way out.
+    pub fn replace(&self, worker: WorkerId, cause: Cause) {
+        self.commander.send(Command::Replace(worker, cause));
+    }
+
     /// Cuts the channel without a word.
     pub fn cut(&self, worker: WorkerId) {
         self.commander.send(Command::Cut(worker));
@@ -223,12 +248,40 @@ impl Cluster {
         Some(status)
     }
 
+    /// Asks for the [`status`](Self::status) without the workers' memory, and waits for it only later: who has many
+    /// clusters asks all of them before waiting for the first.
+    #[must_use]
+    pub fn ask_status(&self) -> AskedStatus {
+        AskedStatus(self.commander.asked(Command::Status))
+    }
+
     /// Replaces all workers by a new generation, without losing a connection. See
     /// [`Rollout`](crate::Rollout) for how, and [`Receipt`] for what comes of it. While another reload is under way it waits, together
     /// with all others that do. `None` when the cluster is ending.
     #[must_use]
     pub fn reload(&self, reload: Reload) -> Option<Reloading> {
-        let accepted = self.commander.ask(|answer| Command::Reload(reload, answer))?;
+        let accepted = self
+            .commander
+            .ask(|answer| Command::Reload(reload, None, answer))?;
+        self.accepted(accepted)
+    }
+
+    /// The same, and the new generation is what `spec` says: its command, variables, limits and output. How workers are
+    /// watched, restarted and stopped is changed for all of them, at once; that stays so if the reload is aborted. Its
+    /// policy, channel, sockets, number of workers and spares do not count: these do not change while a cluster runs, or have a
+    /// command of their own. `None` when the cluster is ending.
+    ///
+    /// # Errors
+    /// The new workers cannot be given their limits. Nothing was done.
+    pub fn reload_to(&self, spec: Spec, reload: Reload) -> Result<Option<Reloading>, LimitsError> {
+        let confiner = Confiner::new(&spec.limits, spec.cwd.as_deref(), &spec.program)?;
+        let version = Version::of(&spec, confiner);
+        let new = Some(Box::new((spec, version)));
+        let accepted = self.commander.ask(|answer| Command::Reload(reload, new, answer));
+        Ok(accepted.and_then(|accepted| self.accepted(accepted)))
+    }
+
+    fn accepted(&self, accepted: Accepted) -> Option<Reloading> {
         let (generation, queued) = match accepted {
             Accepted::Begun { generation } => (generation, false),
             Accepted::Queued { generation } => (generation, true),
@@ -252,6 +305,12 @@ impl Cluster {
     /// Runs a [job](crate::Spec::job), unless it still runs ([`Event::Overlap`](crate::Event::Overlap)).
     pub fn launch(&self) {
         self.commander.send(Command::Launch);
+    }
+
+    /// A connection that was accepted, and that nobody knows of: one that this cluster serves goes to a worker, unless a
+    /// worker has it open. For what a dead engine accepted last ([`adopt`](Self::adopt)).
+    pub fn take_in(&self, connection: OwnedFd) {
+        self.commander.send(Command::TakeIn(connection));
     }
 
     /// How workers have ended, the last [`EXITS`](crate::history::EXITS) of them, oldest first. Works after the end,

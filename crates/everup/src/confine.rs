@@ -38,6 +38,24 @@ impl Confiner {
     /// # Errors
     /// With what is not allowed.
     pub(crate) fn new(limits: &Limits, cwd: Option<&Path>, program: &Path) -> Result<Self, LimitsError> {
+        let confiner = Self::again(limits, cwd, program)?;
+        if *limits == Limits::default() {
+            return Ok(confiner);
+        }
+        let confinement = confiner.confinement(Slot(0));
+        let confinement = confinement.map_err(unknown("find out the groups of everup"))?;
+        match rehearse(&confinement, &confiner.reach()) {
+            Ok(()) => confiner.check_power().map(|()| confiner),
+            Err(error) => Err(confiner.refused(error)),
+        }
+    }
+
+    /// For a cluster that was started with these limits before: they are not tried out, for the program may be gone
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// With what is not possible at all.
+    pub(crate) fn again(limits: &Limits, cwd: Option<&Path>, program: &Path) -> Result<Self, LimitsError> {
         let mut confiner = Self {
             limits: limits.clone(),
             cpus: Vec::new(),
@@ -57,12 +75,7 @@ impl Confiner {
         if limits.cgroup.any() {
             confiner.base = Some(Base::prepare(limits.cgroup)?);
         }
-        let confinement = confiner.confinement(Slot(0));
-        let confinement = confinement.map_err(unknown("find out the groups of everup"))?;
-        match rehearse(&confinement, &confiner.reach()) {
-            Ok(()) => confiner.check_power().map(|()| confiner),
-            Err(error) => Err(confiner.refused(error)),
-        }
+        Ok(confiner)
     }
 
     /// Without another identity all is as much in reach as it ever was; a bare name is looked up in `PATH` later.

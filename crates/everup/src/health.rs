@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 /// A sign by which a worker is known to be ready. Where several are asked for, the first that comes counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum ReadySign {
     /// It listens (Node tells).
@@ -30,7 +30,7 @@ pub enum ReadySign {
 }
 
 /// What a probe does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum ProbePlan {
     /// Asks for a path; a status from 200 to 399 is good.
@@ -50,7 +50,7 @@ pub enum ProbePlan {
 }
 
 /// How a ready worker is watched.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct HealthSpec {
     /// What is done.

@@ -115,7 +115,8 @@ mod conflict;
 pub mod cpus;
 mod drain;
 mod driver;
-pub mod event;
+pub mod estate;
+mod event;
 mod handle;
 pub mod health;
 pub mod history;
@@ -137,7 +138,7 @@ pub mod worker;
 
 pub use builder::{Builder, Workers};
 pub use cluster::{
-    Cluster, Events, Fork, Reload, Reloading, RunError, StartError, Stdio, TimedOut, WorkerInfo,
+    AskedStatus, Cluster, Events, Fork, Reload, Reloading, RunError, StartError, Stdio, TimedOut, WorkerInfo,
 };
 pub use conflict::{Conflict, MAX_WORKERS};
 pub use event::{Address, Death, Event, ExitReason, Outcome, ReadyBasis};
@@ -157,6 +158,7 @@ pub use limits::Limits;
 pub use message::{Handle, SendError};
 pub use output::{Line, LineSink, Stream};
 pub use spec::{Ask, Channel, Listen, ListenAddress, OpenOutput, Output, Spec, StopPlan};
+pub use sys::inherited::possess;
 pub use sys::{peer, signals};
 pub use worker::{
     AcceptError, Connection, DrainReason, EnvError, ListenError, Listener, Parent, UnixListener, Worker,

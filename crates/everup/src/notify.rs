@@ -27,8 +27,9 @@ pub(crate) const BATCH: usize = 16;
 const GENERATIONS: usize = 256;
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct NotifySocket {
+    #[serde(with = "crate::estate::number")]
     socket: OwnedFd,
     name: String,
 }

@@ -7,6 +7,7 @@ mod remains;
 
 pub(crate) use remains::{Remains, Victim};
 
+use crate::estate::Exits;
 use crate::sys::pidfd;
 use everup_core::exit::ExitStatus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -43,10 +44,36 @@ pub(crate) const BETWEEN_US: [&str; 11] = [
     "WATCHDOG_USEC",
 ];
 
+/// Kills a process that was started as a worker, and that nobody knows of, with its descendants.
+pub(crate) fn end_stray(pid: u32, mark: &str) {
+    let Ok(pidfd) = as_pid(pid).and_then(|id| Ok(pidfd_open(id, PidfdFlags::NONBLOCK)?)) else {
+        return;
+    };
+    // Looked at again, now that its pid cannot become another's unnoticed.
+    if marked(pid, mark) {
+        let mark = mark.to_owned();
+        kill_trees(&[&Process { pid, pidfd, mark }]);
+    }
+}
+
+/// Processes of the family of `of` (its children) that have the mark of a worker, with it.
+pub(crate) fn marks(of: &str) -> Vec<(u32, String)> {
+    let named = |pid: u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let prefix = format!("{MARK}=");
+        let mark = environment
+            .split(|&byte| byte == 0)
+            .find_map(|variable| variable.strip_prefix(prefix.as_bytes()))?;
+        Some((pid, String::from_utf8_lossy(mark).into_owned()))
+    };
+    children(of).into_iter().filter_map(named).collect()
+}
+
 /// A child of ours.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
+    #[serde(with = "crate::estate::number")]
     pidfd: OwnedFd,
     /// The value of [`MARK`] in its environment.
     mark: String,
@@ -79,14 +106,47 @@ impl Process {
     }
 
     /// Reaps it. `None` while it lives, and while a debugger holds its remains.
-    pub(crate) fn reap(&self) -> Option<ExitStatus> {
+    /// `exits`: who has seen the ends of those that are no children of ours. `None` also until they have.
+    pub(crate) fn reap(&self, exits: Option<&Exits>) -> Option<ExitStatus> {
         match waitid(
             WaitId::PidFd(self.pidfd.as_fd()),
             WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
         ) {
             Ok(status) => status.map(|status| decode(&status)),
-            Err(_) => Some(ExitStatus::Unknown),
+            Err(_) => self.seen_by_others(exits),
         }
+    }
+
+    fn seen_by_others(&self, exits: Option<&Exits>) -> Option<ExitStatus> {
+        let told = exits.and_then(|exits| exits.seen(self.pid));
+        let known = told.or_else(|| pidfd::exit_info(self.pidfd.as_fd()));
+        match known {
+            Some((Some(code), ..)) => Some(ExitStatus::Code(code)),
+            Some((None, Some(signal), core)) => Some(ExitStatus::Signal { signal, core }),
+            Some((None, None, _)) => Some(ExitStatus::Unknown),
+            // Not reaped yet: whoever is its parent now does it in a moment.
+            None if exits.is_some() && self.zombie() => None,
+            None => Some(ExitStatus::Unknown),
+        }
+    }
+
+    fn zombie(&self) -> bool {
+        read_stat(OsStr::new(&self.pid.to_string())).is_some_and(|seen| seen.zombie())
+    }
+
+    /// Whether it has this socket open, as far as can be seen.
+    pub(crate) fn has(&self, socket: &OwnedFd) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(ours) = rustix::fs::fstat(socket) else {
+            return false;
+        };
+        let Ok(open) = std::fs::read_dir(format!("/proc/{}/fd", self.pid)) else {
+            // It cannot be seen: then it is taken for granted.
+            return true;
+        };
+        open.flatten()
+            .filter_map(|entry| std::fs::metadata(entry.path()).ok())
+            .any(|found| found.ino() == ours.st_ino && found.dev() == ours.st_dev)
     }
 
     /// Kills it and waits for its end: for one that was started and cannot be used.

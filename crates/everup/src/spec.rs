@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything about one cluster.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Spec {
     /// Shown in events and errors.
@@ -46,10 +46,13 @@ pub struct Spec {
     /// Sockets that we bind and pass by `LISTEN_FDS`.
     pub listen: Vec<Listen>,
     /// Descriptors that workers may name in `listen({fd: n})`, by that number.
+    #[serde(skip)]
     pub descriptors: BTreeMap<i32, OwnedFd>,
     /// Descriptors that every worker inherits, by their number in the worker (3 or more).
+    #[serde(skip)]
     pub inherit: BTreeMap<i32, OwnedFd>,
     /// What becomes of the workers' standard output and error.
+    #[serde(skip)]
     pub output: Output,
     /// How a worker is stopped.
     pub stop: StopPlan,
@@ -134,7 +137,7 @@ impl Spec {
 }
 
 /// Whether workers get a channel that speaks Node's cluster protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Channel {
     /// `NODE_CHANNEL_FD` and `NODE_UNIQUE_ID` are set; `listen` in the worker asks us.
@@ -164,7 +167,7 @@ impl Default for Channel {
 /// let listen = Listen::new(address).name("web");
 /// assert_eq!(listen.name.as_deref(), Some("web"));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Listen {
     /// Its name in `LISTEN_FDNAMES`; `None` is `unknown`, as in systemd.
@@ -189,7 +192,7 @@ impl Listen {
 }
 
 /// Where a socket is bound.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum ListenAddress {
     /// A listening TCP socket. Port 0 takes a free one.
@@ -211,10 +214,11 @@ impl fmt::Display for ListenAddress {
 }
 
 /// What becomes of the workers' output.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub enum Output {
     /// They write to our own standard output and error.
+    #[default]
     Inherit,
     /// We read it and give it to the sink, line by line, from a thread of its own. A sink that blocks makes
     /// the workers wait; nothing is dropped.
@@ -244,7 +248,7 @@ pub trait OpenOutput: Send + Sync + fmt::Debug {
 /// let patient = StopPlan::default().kill_timeout(Duration::from_secs(60));
 /// assert_eq!(patient.drain_timeout, Duration::from_secs(30));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct StopPlan {
     /// How it is asked.

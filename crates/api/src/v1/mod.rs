@@ -27,6 +27,13 @@
 //! | `POST /v1/kill` | | stream, [`Done`]; the daemon ends after it |
 //! | `POST /v1/upgrade` | [`Upgrade`] | [`Done`]; the daemon is replaced after it |
 
+mod body;
+
+pub use body::{explain, from_body, from_value};
+mod client;
+
+pub use client::{CallError, Client, Events};
+
 use crate::{AppSpec, Error, Receipt, ReloadStatus, Role, WorkerState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

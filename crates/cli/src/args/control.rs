@@ -7,7 +7,7 @@ const LIFE: &str = "Start and stop";
 const CONNECTION: &str = "Control socket";
 
 /// The option of `everup run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ControlArgs {
     /// Answer `everup status`, `reload`, `why`, … at this UNIX socket
     #[arg(long, value_name = "PATH", help_heading = LIFE, value_hint = ValueHint::FilePath)]

@@ -5,7 +5,7 @@ use clap::Args;
 const HEALTH: &str = "Readiness and health";
 
 /// How it is known that a worker serves.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct HealthArgs {
     /// A worker is ready when: listening, message, notify, tcp, http=/PATH or uptime=TIME (repeatable: any of
     /// them) [default: what can be known of the app]

@@ -6,7 +6,7 @@ const RESTART: &str = "Restarts";
 const RELOAD: &str = "Reload and scale";
 
 /// See the module's documentation.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SupervisionArgs {
     /// Which workers are started again when they end by themselves
     #[arg(long, value_enum, value_name = "WHEN", default_value = "always", help_heading = RESTART)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 const TRIGGERS: &str = "Reload and start by themselves";
 
 /// `--cron-restart`, `--schedule`, `--watch` and what belongs to them.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct TriggerArgs {
     /// Reload at these times: "0 3 * * *" is daily at 3:00, six fields begin with seconds; 0 for never
     #[arg(short = 'c', long, value_name = "EXPR", aliases = ["cron_restart", "cron"])]

@@ -231,7 +231,8 @@ fn follow(
     ended
 }
 
-fn start_error(error: StartError) -> CliError {
+/// Why nothing could be started.
+pub(crate) fn start_error(error: StartError) -> CliError {
     match error {
         StartError::Bind { address, source } => {
             let taken = source.kind() == std::io::ErrorKind::AddrInUse;

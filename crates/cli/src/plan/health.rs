@@ -250,7 +250,7 @@ mod tests {
                 watchdog: plan.spec.watchdog,
                 stuck: plan.spec.stuck_timeout,
             }),
-            Verb::Completion { .. } | Verb::Control(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 

@@ -9,7 +9,7 @@ fn parse(words: &[&str]) -> Result<Plan, CliError> {
     let words = ["everup", "run"].iter().chain(words);
     match Cli::try_parse_from(words).unwrap().verb {
         Verb::Run(args) => Plan::parse(*args),
-        Verb::Completion { .. } | Verb::Control(_) => unreachable!(),
+        _ => unreachable!(),
     }
 }
 
@@ -240,6 +240,7 @@ fn the_later_variable_wins_and_defaults_lose() {
         ],
         vec![pair("EVERUP_OURS", "1"), pair("X", "1"), pair("X", "2")],
         vec![pair("X", "3")],
+        &Outer::Own,
     );
     assert_eq!(
         merged,

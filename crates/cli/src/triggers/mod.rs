@@ -83,6 +83,11 @@ impl Sources {
         })
     }
 
+    /// Whether nothing will ever fire.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cron.is_none() && self.watch.is_none()
+    }
+
     /// Starts a thread for each source.
     pub(crate) fn start<F, N>(self, calls: Calls<F, N>) -> io::Result<Running>
     where

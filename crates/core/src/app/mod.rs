@@ -35,7 +35,7 @@ pub use status::{ReloadStatus, Role, Status, WorkerStatus};
 use crate::dispatch::{Dispatcher, Placement};
 use crate::endpoint::{Bound, Effect, Endpoints};
 use crate::exit::ExitStatus;
-use crate::health::Checks;
+use crate::health::{Checks, ProbeId};
 use crate::id::{EndpointId, Slot, Token, WorkerId};
 use crate::jitter::Jitter;
 use crate::reload::{Reload, Rollout};
@@ -53,7 +53,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What does not change while a cluster runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Config {
     /// How many workers are kept.
     pub workers: u32,
@@ -131,7 +131,7 @@ impl Default for Config {
 }
 
 /// How far the cluster is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 enum Phase {
     Running,
     Stopping,
@@ -139,7 +139,7 @@ enum Phase {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct App {
     config: Config,
     phase: Phase,
@@ -171,13 +171,16 @@ pub struct App {
     failures: u32,
     last_status: Option<ExitStatus>,
     // Kept to spare an allocation per input.
+    #[serde(skip)]
     steps: Vec<Step>,
+    #[serde(skip)]
     effects: Vec<Effect>,
+    #[serde(skip)]
     placements: Vec<Placement>,
 }
 
 /// A shared socket that did not reach its worker, to be sent once more.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Retry {
     worker: WorkerId,
     seq: u64,
@@ -234,6 +237,23 @@ impl App {
             self.target = self.target.saturating_add(1);
             self.spawn(now, slot, out)
         })
+    }
+
+    /// Other settings from now on. What cannot change while workers run stays: how many there are, the policy, the channel,
+    /// the spares, whether it is a job.
+    pub fn configure(&mut self, new: Config) {
+        let old = &self.config;
+        self.config = Config {
+            workers: old.workers,
+            policy: old.policy,
+            channel: old.channel,
+            ipc: old.ipc,
+            spares: old.spares,
+            job: old.job,
+            ends_when_done: old.ends_when_done,
+            seed: old.seed,
+            ..new
+        };
     }
 
     /// Feeds one input; what is to be done is appended to `out`, in order.
@@ -387,6 +407,13 @@ impl App {
     #[must_use]
     pub fn unanswered(&self, worker: WorkerId) -> usize {
         self.dispatcher.unanswered(worker)
+    }
+
+    /// Probes that were asked for and not answered.
+    #[must_use]
+    pub fn probes_under_way(&self) -> Vec<(WorkerId, ProbeId)> {
+        let probing = |worker: &Worker| Some((worker.id, worker.health.as_ref()?.under_way()?));
+        self.workers.values().filter_map(probing).collect()
     }
 
     /// A worker, until it has exited.

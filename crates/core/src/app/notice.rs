@@ -111,7 +111,7 @@ pub enum Notice {
 }
 
 /// How a cluster ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Outcome {
     /// As asked; every worker ended by itself in time.
@@ -136,7 +136,7 @@ pub enum Outcome {
 }
 
 /// Where a worker listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Address {
     /// TCP.

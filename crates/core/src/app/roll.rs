@@ -30,7 +30,7 @@ pub enum Accepted {
 }
 
 /// A reload that waits for another one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(super) struct Queued {
     generation: u32,
     cause: Cause,

@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// All places of a cluster.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Slots {
     all: BTreeMap<Slot, Place>,
 }
 
 /// One place.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Place {
     /// Who has it.
     pub(super) worker: Option<WorkerId>,

@@ -15,7 +15,7 @@ pub const MOST_WAITING: usize = 256;
 
 type Loads = BTreeMap<WorkerId, Load>;
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Lane {
     pub(super) scheduler: Scheduler,
     pub(super) members: BTreeMap<WorkerId, Member>,
@@ -28,7 +28,7 @@ pub(super) struct Lane {
 }
 
 /// A worker that serves an endpoint.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Member {
     slot: Slot,
     /// After it refused.

@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// One worker's unanswered connections, oldest first.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Load {
     pub(super) in_flight: VecDeque<Sent>,
     pub(super) window: usize,
@@ -36,7 +36,7 @@ pub(super) struct Load {
     pub(super) probation: Option<Probation>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Sent {
     pub(super) visit: Visit,
     pub(super) endpoint: EndpointId,

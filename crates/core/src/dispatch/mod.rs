@@ -87,7 +87,7 @@ pub enum Placement {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Dispatcher {
     policy: Policy,
     endpoints: BTreeMap<EndpointId, Lane>,
@@ -97,7 +97,7 @@ pub struct Dispatcher {
 }
 
 /// A connection, and whose it is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 struct Visit {
     connection: Token,
     /// `None` where there is no address.

@@ -7,7 +7,7 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 /// A growing pause: nothing is offered until it is over.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub(super) struct Pause {
     pub(super) until: Option<Time>,
     next: Option<Duration>,

@@ -14,7 +14,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(2);
 const ASLEEP: u8 = 2;
 
 /// What a look at a connection on probation showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Look {
     /// Nobody has read from it, written to it or shut it down.
     pub untouched: bool,
@@ -23,7 +23,7 @@ pub struct Look {
 }
 
 /// The last connection that a worker accepted.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Probation {
     pub(super) visit: Visit,
     pub(super) endpoint: EndpointId,

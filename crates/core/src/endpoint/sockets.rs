@@ -12,19 +12,19 @@ use super::Asker;
 use crate::id::{Slot, Token};
 use std::collections::BTreeMap;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct SlotSockets {
     all: BTreeMap<Slot, Socket>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 enum Socket {
     Binding { waiting: Vec<Asker> },
     Open(Token),
 }
 
 /// What follows from a worker's question.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Asked {
     /// Here it is.
     Open(Token),

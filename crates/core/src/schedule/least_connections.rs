@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 const AHEAD: u64 = 4;
 
 /// Fewest connections first.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct LeastConnections {
     last_turn: BTreeMap<WorkerId, u64>,
     turn: u64,

@@ -14,7 +14,7 @@ pub use round_robin::RoundRobin;
 use crate::id::WorkerId;
 
 /// Who gets the next connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Policy {
     /// The worker with the fewest open connections, as far as all of them tell, which workers of our own library do;
@@ -59,7 +59,7 @@ pub struct Candidate {
 }
 
 /// One endpoint's policy with what it remembers.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub enum Scheduler {
     /// See [`RoundRobin`].
     RoundRobin(RoundRobin),

@@ -15,7 +15,7 @@ const AHEAD: u64 = 3;
 const CATCH_UP: u64 = 64;
 
 /// Strict rotation over the workers that can take a connection.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct RoundRobin {
     turns: BTreeMap<WorkerId, u64>,
     most: u64,

@@ -11,7 +11,7 @@ use crate::id::{Slot, WorkerId};
 use std::net::IpAddr;
 
 /// A client, as far as it is told from others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Client(u64);
 
 impl From<IpAddr> for Client {

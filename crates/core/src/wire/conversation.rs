@@ -17,7 +17,7 @@ use crate::id::Token;
 use serde_json::value::RawValue;
 use std::collections::{BTreeSet, VecDeque};
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Conversation {
     framing: Framing,
     /// Whether a line was heard, so that the dialect is known.

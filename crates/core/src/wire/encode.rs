@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 pub(super) const BUN_MARK: u8 = 0x02;
 
 /// How frames to this worker are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Framing {
     pub(super) serialization: Serialization,
     pub(super) bun: bool,

@@ -18,7 +18,7 @@ const KEEP: usize = 256 * 1024;
 /// The length prefix of `advanced`.
 const PREFIX: usize = 4;
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Deframer {
     serialization: Serialization,
     limit: usize,

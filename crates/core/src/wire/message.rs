@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 /// How messages are written on the channel (`NODE_CHANNEL_SERIALIZATION_MODE`). The primary chooses.
 ///
 /// Node has these two, and its workers understand no other: closed on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Serialization {
     /// One JSON value and a newline. What Node uses unless told otherwise.
     #[default]
@@ -16,7 +16,7 @@ pub enum Serialization {
 }
 
 /// The family of an endpoint that a worker asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum AddressType {
     /// TCP over IPv4 (`4`); with no address: dual-stack first, then IPv4.
     Tcp4,
@@ -33,7 +33,7 @@ pub enum AddressType {
 }
 
 /// `queryServer`: a worker wants a listening endpoint. It waits until it is answered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Query {
     /// The worker's sequence number, quoted in the reply. Bun's dialect has it as well.
     pub seq: u64,
@@ -62,7 +62,7 @@ pub struct Query {
 }
 
 /// `listening`: a server of the worker's fired its `listening` event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Listening {
     /// As in the query.
     pub address: Option<String>,
@@ -75,7 +75,7 @@ pub struct Listening {
 }
 
 /// What a descriptor at user level is, on either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum HandleKind {
     /// `net.Server`: a listening stream socket.
@@ -93,7 +93,7 @@ pub enum HandleKind {
 }
 
 /// What a shared handle is, for the envelope's type and for Deno's extra fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SharedKind {
     /// A bound TCP socket.
     Tcp,
@@ -104,7 +104,7 @@ pub enum SharedKind {
 }
 
 /// The address of a bound socket as `server.address()` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Sockname {
     /// In text, without brackets.
     pub address: String,
@@ -115,7 +115,7 @@ pub struct Sockname {
 }
 
 /// The answer to a [`Query`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub enum Reply {
     /// It could not be bound; the app gets an `Error: bind E…`.
     Failed {

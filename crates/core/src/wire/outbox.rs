@@ -30,7 +30,7 @@ const JOINED: usize = 16 * 1024;
 const KEEP: usize = 256 * 1024;
 
 /// A handle on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Handle {
     pub(super) descriptor: Token,
     /// The sequence number of the `newconn` that it belongs to.
@@ -38,7 +38,7 @@ pub(super) struct Handle {
 }
 
 /// One frame with a handle, or some without.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Segment {
     /// Bytes not yet written.
     left: usize,
@@ -49,7 +49,7 @@ struct Segment {
     answers: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 enum Kind {
     Plain,
     Handle(Handle),
@@ -57,14 +57,14 @@ enum Kind {
     Started,
 }
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct InFlight {
     handle: Handle,
     /// Position in the stream just behind the handle's frame.
     end: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Outbox {
     window: usize,
     /// The queued frames, back to back; before `head` they are written.
@@ -310,6 +310,23 @@ impl Outbox {
             .find(|entry| entry.handle.newconn == Some(seq))?;
         entry.handle.newconn = None;
         Some(entry.handle.descriptor)
+    }
+
+    /// Whether a handle is in flight.
+    pub(super) fn awaits(&self, handle: Token) -> bool {
+        self.in_flight
+            .iter()
+            .any(|entry| entry.handle.descriptor == handle)
+    }
+
+    /// A handle was not sent after all. Whether it was in flight.
+    pub(super) fn never_sent(&mut self, handle: Token) -> bool {
+        let before = self.in_flight.len();
+        self.in_flight.retain(|entry| entry.handle.descriptor != handle);
+        if self.in_flight.is_empty() {
+            self.torn = false;
+        }
+        self.in_flight.len() < before
     }
 
     /// Handles that could be queued now and would not be held back. Whenever this is 0, a handle is unsettled.

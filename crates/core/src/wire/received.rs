@@ -8,13 +8,13 @@
 
 use std::collections::BTreeMap;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Received {
     by_key: BTreeMap<String, Sockets>,
 }
 
 /// Sockets received under one key.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Sockets {
     open: u64,
     /// The other end waits to hear that none is left.

@@ -53,7 +53,7 @@ pub const ANSWERS: usize = 4096;
 pub const FRAME_LIMIT: usize = 64 << 20;
 
 /// How a channel is spoken. Chosen by the primary when it starts the worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Settings {
     /// The format of messages.
     pub serialization: Serialization,
@@ -114,7 +114,7 @@ pub struct Transmit<'a> {
 }
 
 /// The primary's side of one worker's channel.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Session {
     deframer: Deframer,
     conversation: Conversation,
@@ -228,6 +228,18 @@ impl Session {
     /// Handles queued or sent, and not yet settled by [`Event::Delivered`] or [`Event::Undelivered`].
     pub fn undelivered(&self) -> usize {
         self.conversation.outbox.undelivered()
+    }
+
+    /// Whether a handle was sent, and nothing was heard of it.
+    pub fn awaits(&self, handle: Token) -> bool {
+        self.conversation.outbox.awaits(handle)
+    }
+
+    /// A handle that counted as sent never was: [`Event::Undelivered`] follows, if nothing was heard of it.
+    pub fn never_sent(&mut self, handle: Token, events: &mut Vec<Event>) {
+        if self.conversation.outbox.never_sent(handle) {
+            events.push(Event::Undelivered(handle));
+        }
     }
 
     /// Bytes queued and not yet written.

@@ -1,20 +1,26 @@
 //! What the engine is told to do, and the way to it.
 
 use super::{Fork, Reload};
+use crate::driver::Version;
 use crate::message::SendError;
 use crate::output::wake;
 use crate::roster::Life;
+use crate::spec::Spec;
 use everup_core::app::{Accepted, Status, WorkerStatus};
+use everup_core::cause::Cause;
 use everup_core::health::{ProbeId, Probed};
 use everup_core::id::WorkerId;
 use everup_core::wire::HandleKind;
 use serde_json::value::RawValue;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender};
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
 /// Where the answer to something that is sent goes.
 pub(crate) type Sent = SyncSender<Result<(), SendError>>;
+
+/// What a reload changes: for the cluster, and for the new generation.
+pub(crate) type Replacement = (Spec, Version);
 
 /// What the engine is told to do.
 #[derive(Debug)]
@@ -26,14 +32,16 @@ pub(crate) enum Command {
     Released(WorkerId, String),
     Disconnect(WorkerId),
     DisconnectAll,
+    Replace(WorkerId, Cause),
     Cut(WorkerId),
     Kill(WorkerId, i32),
     Stop,
     StopNow,
-    Reload(Reload, SyncSender<Accepted>),
+    Reload(Reload, Option<Box<Replacement>>, SyncSender<Accepted>),
     AbortReload,
     Scale(u32),
     Launch,
+    TakeIn(OwnedFd),
     Measured(WorkerId, u64),
     Probed(WorkerId, ProbeId, Probed),
     Look(WorkerId, SyncSender<Option<WorkerStatus>>),
@@ -61,11 +69,16 @@ impl Commander {
         wake(&self.wake);
     }
 
-    /// Waits for an answer; `None` when there is no engine any more.
-    pub(crate) fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+    /// Asks, and leaves the waiting for later.
+    pub(crate) fn asked<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Receiver<T> {
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
         self.send(command(answer));
-        answered.recv().ok()
+        answered
+    }
+
+    /// Waits for an answer; `None` when there is no engine any more.
+    pub(crate) fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+        self.asked(command).recv().ok()
     }
 }
 

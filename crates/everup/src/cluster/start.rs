@@ -5,6 +5,7 @@ use crate::bind;
 use crate::confine::Confiner;
 use crate::conflict::{self, Conflict};
 use crate::driver::{Driver, reporter};
+use crate::estate::{Heirloom, Keeping};
 use crate::event::Outcome;
 use crate::history::History;
 use crate::limits::LimitsError;
@@ -89,11 +90,59 @@ impl Cluster {
     /// When the spec contradicts itself, a socket cannot be bound, limits are not allowed, or the system refuses
     /// epoll, a thread or the like. A program that cannot be started is not an error here: it is reported as events
     /// and ends in [`Outcome::Failed`].
-    pub fn start(mut spec: Spec) -> Result<(Self, Events), StartError> {
+    pub fn start(spec: Spec) -> Result<(Self, Events), StartError> {
+        Self::start_by(spec, None)
+    }
+
+    /// The same for a cluster that outlives this process: its workers are not killed when it ends, and a successor that
+    /// has the same descriptors goes on ([`adopt`](Self::adopt)).
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_kept(spec: Spec, keeping: Keeping) -> Result<(Self, Events), StartError> {
+        Self::start_by(spec, Some(keeping))
+    }
+
+    fn start_by(spec: Spec, keeping: Option<Keeping>) -> Result<(Self, Events), StartError> {
         conflict::check(&spec)?;
         let reaper = spec.init.then(Reaper::take).transpose()?;
         let confiner = Confiner::new(&spec.limits, spec.cwd.as_deref(), &spec.program)?;
         let passed = bind_all(&spec)?;
+        Self::engine(spec, confiner, passed, keeping, move |driver| {
+            // Given back when nothing of this cluster is left to be reaped.
+            let _reaper = reaper;
+            driver.run()
+        })
+    }
+
+    /// Goes on with a cluster whose process is dead. Its events begin with what happens from now on; who is there,
+    /// [`status`](Self::status) tells. `strays` are processes with the mark of a worker ([`marked_children`]), of any
+    /// cluster: those of this one that nobody knows of are ended.
+    ///
+    /// # Errors
+    /// When the system refuses epoll, a thread or the like. The descriptors are closed then, and workers that are there
+    /// get no connections any more.
+    pub fn adopt(
+        mut left: Heirloom,
+        output: Output,
+        keeping: Keeping,
+        strays: Arc<Vec<(u32, String)>>,
+    ) -> Result<(Self, Events), StartError> {
+        let mut spec = left.take_spec();
+        spec.output = output;
+        let confiner = Confiner::again(&spec.limits, spec.cwd.as_deref(), &spec.program)?;
+        Self::engine(spec, confiner, Vec::new(), Some(keeping), move |driver| {
+            driver.run_on(left, &strays)
+        })
+    }
+
+    fn engine(
+        mut spec: Spec,
+        confiner: Confiner,
+        passed: Vec<bind::BoundSocket>,
+        keeping: Option<Keeping>,
+        run: impl FnOnce(Driver) -> Outcome + Send + 'static,
+    ) -> Result<(Self, Events), StartError> {
         let history = Arc::new(History::new(matches!(spec.output, Output::Lines(_))));
         let relay = relay(&mut spec, &history)?;
         let waker = crate::sys::spawn::waker().map_err(system("make an event descriptor"))?;
@@ -102,15 +151,11 @@ impl Cluster {
         let commander = Commander::new(commands, wake);
         let roster = Arc::new(Roster::default());
         let (reporter, events) = reporter(commander.clone(), Arc::clone(&history), Arc::clone(&roster));
-        let driver = Driver::new(spec, confiner, passed, relay, received, waker, reporter)
+        let driver = Driver::new(spec, confiner, passed, relay, received, waker, reporter, keeping)
             .map_err(system("set up the engine's descriptors"))?;
         let engine = std::thread::Builder::new()
             .name("everup-engine".into())
-            .spawn(move || -> Outcome {
-                // Given back when nothing of this cluster is left to be reaped.
-                let _reaper = reaper;
-                driver.run()
-            });
+            .spawn(move || run(driver));
         let cluster = Self {
             commander,
             history,
@@ -120,6 +165,17 @@ impl Cluster {
         };
         Ok((cluster, events))
     }
+}
+
+/// Processes that have the mark of a worker of some cluster, among the children of a process (`self`, or a pid).
+#[must_use]
+pub fn marked_children(of: &str) -> Vec<(u32, String)> {
+    crate::process::marks(of)
+}
+
+/// Kills a process with the mark of a worker, and all that it has started.
+pub fn end_stray(pid: u32, mark: &str) {
+    crate::process::end_stray(pid, mark);
 }
 
 fn bind_all(spec: &Spec) -> Result<Vec<bind::BoundSocket>, StartError> {

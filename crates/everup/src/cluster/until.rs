@@ -235,7 +235,7 @@ impl Reaction {
             Self::Reload => {
                 // What becomes of it is told by events.
                 let (answer, _) = sync_channel(1);
-                commander.send(Command::Reload(Reload::default(), answer));
+                commander.send(Command::Reload(Reload::default(), None, answer));
             }
             Self::Repeated => {}
         }

@@ -1,7 +1,8 @@
 //! Doing what the machine decided.
 
+use super::drain::Postponed;
 use super::group::Group;
-use super::{Driver, Listener};
+use super::{Driver, Listener, keep};
 use crate::bind;
 use crate::poller::Key;
 use crate::spec::Channel as Dialect;
@@ -51,10 +52,9 @@ impl Driver {
             Action::Reply { worker, seq, reply } => {
                 self.with_session(worker, |session| session.reply(seq, reply))
             }
-            Action::Disconnect { worker } if self.postponed(worker, || Action::Disconnect { worker }) => {}
-            Action::Shutdown { worker } if self.postponed(worker, || Action::Shutdown { worker }) => {}
-            Action::Signal { worker, signal }
-                if self.postponed(worker, || Action::Signal { worker, signal }) => {}
+            Action::Disconnect { worker } if self.postponed(worker, Postponed::Disconnect) => {}
+            Action::Shutdown { worker } if self.postponed(worker, Postponed::Shutdown) => {}
+            Action::Signal { worker, signal } if self.postponed(worker, Postponed::Signal(signal)) => {}
             Action::Disconnect { worker } if matches!(self.spec.channel, Dialect::Ipc(_)) => {
                 self.close_when_written(worker);
             }
@@ -90,7 +90,11 @@ impl Driver {
                     self.talkative.push(worker);
                 }
             }
-            Placement::Release { connection } => drop(self.descriptors.connections.remove(&connection)),
+            Placement::Release { connection } => {
+                if let Some(released) = self.descriptors.connections.remove(&connection) {
+                    self.close(released);
+                }
+            }
             Placement::Look { worker, connection } => {
                 let kept = self.descriptors.connections.get(&connection);
                 let look = Look {
@@ -191,6 +195,7 @@ impl Driver {
             for socket in listener.group.iter().flat_map(Group::rescued) {
                 self.poller.forget(socket);
             }
+            self.close(keep::Closing::Listener(Box::new(listener)));
         }
     }
 }

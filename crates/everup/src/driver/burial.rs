@@ -8,7 +8,7 @@
 //! are the reaper of orphans; elsewhere they are nobody's that we know.
 
 use super::workers::WorkerIo;
-use super::{Driver, Later};
+use super::{Driver, Later, keep};
 use crate::cgroup::Leaf;
 use crate::process::Remains;
 use everup_core::app::Input;
@@ -36,6 +36,7 @@ impl Driver {
     /// A worker is reaped, and its channel read to the end.
     pub(super) fn bury(&mut self, worker: WorkerId, status: ExitStatus, io: WorkerIo) {
         if !self.spec.init {
+            self.close(keep::Closing::Worker(Box::new(io)));
             return self.feed(Input::Exited { worker, status });
         }
         let burial = Burial {

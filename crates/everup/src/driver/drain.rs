@@ -31,13 +31,38 @@ pub(super) struct Holding {
     /// `None` until its last hand-overs are answered.
     holder: Option<Holder>,
     /// What it is to be told as soon as the copies are taken.
-    waiting: Vec<Action>,
+    waiting: Vec<Postponed>,
     taken: bool,
     missed: usize,
     /// Connections with a request that no worker serves any more.
     unplaced: u64,
     until: Time,
     gone: Option<Gone>,
+}
+
+/// What a worker is to be told later.
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+pub(super) enum Postponed {
+    Disconnect,
+    Shutdown,
+    Signal(i32),
+}
+
+impl Postponed {
+    pub(super) fn of(self, worker: WorkerId) -> Action {
+        match self {
+            Self::Disconnect => Action::Disconnect { worker },
+            Self::Shutdown => Action::Shutdown { worker },
+            Self::Signal(signal) => Action::Signal { worker, signal },
+        }
+    }
+}
+
+impl Holding {
+    /// What a successor has to tell the worker: copies of its connections he cannot go on with.
+    pub(super) fn postponed(&self) -> Vec<Postponed> {
+        self.waiting.clone()
+    }
 }
 
 impl Driver {
@@ -145,7 +170,7 @@ impl Driver {
     }
 
     /// Whether an action has to wait for the copies; it is kept then.
-    pub(super) fn postponed(&mut self, worker: WorkerId, action: impl FnOnce() -> Action) -> bool {
+    pub(super) fn postponed(&mut self, worker: WorkerId, what: Postponed) -> bool {
         let Some(holding) = self.holdings.get_mut(&worker) else {
             return false;
         };
@@ -153,7 +178,7 @@ impl Driver {
             holder.stir();
         }
         if !holding.taken {
-            holding.waiting.push(action());
+            holding.waiting.push(what);
         }
         !holding.taken
     }
@@ -166,8 +191,8 @@ impl Driver {
         if let Some(holder) = &holding.holder {
             holder.stir();
         }
-        for action in std::mem::take(&mut holding.waiting) {
-            self.act(action);
+        for what in std::mem::take(&mut holding.waiting) {
+            self.act(what.of(worker));
         }
     }
 
@@ -177,7 +202,7 @@ impl Driver {
         self.drained(worker, unknown(why));
     }
 
-    fn drained(&mut self, worker: WorkerId, drained: Drained) {
+    pub(super) fn drained(&mut self, worker: WorkerId, drained: Drained) {
         self.feed(Input::Drained { worker, drained });
     }
 
@@ -232,7 +257,7 @@ impl Driver {
     }
 
     /// A client's next request came when its worker had closed: another worker gets it, as a fresh connection.
-    fn moved(&mut self, connection: OwnedFd, local: SocketAddr) -> bool {
+    pub(super) fn moved(&mut self, connection: OwnedFd, local: SocketAddr) -> bool {
         // Its endpoint may be gone, or be one that the new generation does not serve: then it ends here.
         let Some(endpoint) = endpoint_of(&self.tcp_endpoints(), local).filter(|id| !self.app.deserted(*id))
         else {
@@ -303,7 +328,7 @@ fn endpoint_of(endpoints: &[(EndpointId, SocketAddr)], local: SocketAddr) -> Opt
     exact.or_else(all).map(|(id, _)| *id)
 }
 
-fn unknown(why: String) -> Drained {
+pub(super) fn unknown(why: String) -> Drained {
     Drained {
         unknown: Some(why),
         ..Drained::default()

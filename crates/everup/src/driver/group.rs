@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Group {
     request: BindRequest,
     members: Vec<Member>,
@@ -29,9 +29,10 @@ pub(super) struct Group {
 }
 
 /// A socket of one slot.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Member {
     slot: Slot,
+    #[serde(with = "crate::estate::number")]
     socket: OwnedFd,
     token: Token,
     /// We accept from it.

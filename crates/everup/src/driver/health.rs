@@ -18,8 +18,9 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// A worker's listening socket that no other worker has.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Private {
+    #[serde(with = "crate::estate::number")]
     pub(super) listener: OwnedFd,
     pub(super) address: SocketAddr,
 }
@@ -149,7 +150,9 @@ impl Driver {
         let Some((worker, probe, answer_is_all)) = self.probes.remove(&token) else {
             return false;
         };
-        self.descriptors.connections.remove(&token);
+        if let Some(copy) = self.descriptors.connections.remove(&token) {
+            self.close(copy);
+        }
         if accepted == Some(true) {
             self.feed(Input::ProbeTaken { worker });
         }

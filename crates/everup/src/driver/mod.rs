@@ -18,8 +18,10 @@ mod burial;
 mod drain;
 mod group;
 mod health;
+pub(crate) mod keep;
 mod obey;
 mod report;
+mod version;
 mod workers;
 
 pub(crate) use report::{Reporter, Told, reporter};
@@ -27,6 +29,7 @@ pub(crate) use report::{Reporter, Told, reporter};
 use crate::bind::{self, BoundSocket};
 use crate::cluster::{Command, Commander, Fork};
 use crate::confine::Confiner;
+use crate::estate::{Heirloom, Keeping};
 use crate::event::Outcome;
 use crate::meter::Meter;
 use crate::oom;
@@ -46,13 +49,13 @@ use group::Group;
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+pub(crate) use version::Version;
 use workers::WorkerIo;
 
 /// Bytes that may be queued for a worker that does not read its channel.
@@ -71,9 +74,9 @@ const LAST_SWEEP: usize = 65_536;
 #[derive(Debug)]
 pub(crate) struct Driver {
     spec: Spec,
-    confiner: Confiner,
     app: App,
-    started: Instant,
+    /// The monotonic clock when it began: all times count from here.
+    base: Duration,
     now: Time,
     poller: Poller,
     /// Tells the descendants of this cluster's workers from those of any other's.
@@ -89,8 +92,8 @@ pub(crate) struct Driver {
     /// Workers that are gone, while something that they started is not.
     burials: BTreeMap<WorkerId, Burial>,
     overrides: BTreeMap<WorkerId, Fork>,
-    /// The variables of each generation that may still be started.
-    generations: BTreeMap<u32, Variables>,
+    /// What each generation runs that may still be started.
+    generations: BTreeMap<u32, Version>,
     /// Workers to be started once everything that is more urgent is done.
     births: Vec<(WorkerId, Slot, u32)>,
     /// Connections handed over as probes: to whom, which, and whether the worker's answer is all that is wanted.
@@ -117,10 +120,15 @@ pub(crate) struct Driver {
     buffer: Vec<u8>,
     events: Vec<wire::Event>,
     outcome: Option<Outcome>,
+    /// Where the state is written down for a successor.
+    keeping: Option<Keeping>,
+    /// Something has changed since.
+    dirty: bool,
+    /// It could not be written down, and that was told.
+    unrecorded: bool,
+    closing: Vec<keep::Closing>,
+    blob: Vec<u8>,
 }
-
-/// Names and values.
-type Variables = Vec<(OsString, OsString)>;
 
 /// What the machine has to know of the spec.
 fn config(spec: &Spec) -> Config {
@@ -158,10 +166,12 @@ enum Later {
     /// The worker may have answered its hand-overs, and its connections can be copied.
     Hold(WorkerId),
     Bury(WorkerId),
+    /// It may have got this handle, or not.
+    Doubt(WorkerId, Token),
 }
 
 /// A socket that workers asked for.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Listener {
     socket: BoundSocket,
     token: Token,
@@ -196,12 +206,14 @@ impl Listener {
 }
 
 /// Descriptors that are being sent, or may have to be sent again, by token.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Descriptors {
     next: u64,
     /// Connections, until a worker has taken them.
+    #[serde(with = "crate::estate::number::by_token")]
     connections: HashMap<Token, OwnedFd>,
     /// Handles of the user's, until they are delivered.
+    #[serde(with = "crate::estate::number::by_token_for")]
     handles: HashMap<Token, (WorkerId, OwnedFd)>,
 }
 
@@ -221,6 +233,7 @@ fn meter(limit: u64, commander: Commander) -> io::Result<Meter> {
 impl Driver {
     /// # Errors
     /// When the system refuses epoll or the like.
+    #[expect(clippy::too_many_arguments, reason = "each is made by somebody else")]
     pub(crate) fn new(
         mut spec: Spec,
         confiner: Confiner,
@@ -229,6 +242,7 @@ impl Driver {
         commands: Receiver<Command>,
         wake: OwnedFd,
         reporter: Reporter,
+        keeping: Option<Keeping>,
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         poller.watch(&wake, Key::Command)?;
@@ -244,12 +258,13 @@ impl Driver {
         let config = config(&spec);
         let mark = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
         let meter = spec.memory_limit.map(|limit| meter(limit, reporter.commander()));
-        let env = std::mem::take(&mut spec.env);
+        let first = Version::of(&spec, confiner);
+        // It has them, and they may be many.
+        spec.env = Vec::new();
         Ok(Self {
             spec,
-            confiner,
             app: App::new(config),
-            generations: BTreeMap::from([(1, env)]),
+            generations: BTreeMap::from([(1, first)]),
             births: Vec::new(),
             probes: HashMap::new(),
             holdings: BTreeMap::new(),
@@ -257,7 +272,7 @@ impl Driver {
             trouble_until: Time::ZERO,
             meter: meter.transpose()?,
             oom: oom::Counter::new(),
-            started: Instant::now(),
+            base: keep::clock(),
             now: Time::ZERO,
             poller,
             mark,
@@ -281,6 +296,11 @@ impl Driver {
             buffer: vec![0; crate::channel::READ_BUFFER],
             events: Vec::new(),
             outcome: None,
+            keeping,
+            dirty: true,
+            unrecorded: false,
+            closing: Vec::new(),
+            blob: Vec::new(),
         })
     }
 
@@ -290,7 +310,20 @@ impl Driver {
             self.reporter
                 .bound(asked.name.clone(), bind::address(asked, socket));
         }
+        self.record_settings();
         self.feed(Input::Start);
+        self.serve()
+    }
+
+    /// Goes on where a dead engine stopped, until the cluster has ended. `strays`: processes with the mark of a worker,
+    /// of any cluster.
+    pub(crate) fn run_on(mut self, left: Heirloom, strays: &[(u32, String)]) -> Outcome {
+        self.inherit(left, strays);
+        self.feed(Input::Tick);
+        self.serve()
+    }
+
+    fn serve(mut self) -> Outcome {
         let mut ready: Vec<Ready> = Vec::new();
         loop {
             let more = self.accept();
@@ -302,6 +335,7 @@ impl Driver {
                 return outcome;
             }
             let due = self.due();
+            self.record();
             let limit = if more {
                 Some(Duration::ZERO)
             } else {
@@ -315,7 +349,7 @@ impl Driver {
                     workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
                 };
             }
-            self.now = Time(self.started.elapsed());
+            self.now = Time(keep::clock().saturating_sub(self.base));
             for news in ready.drain(..) {
                 self.news(news);
             }
@@ -349,6 +383,7 @@ impl Driver {
                 Later::Reap(worker) => self.exited(worker),
                 Later::Hold(worker) => self.take_copies(worker),
                 Later::Bury(worker) => self.look_at_burial(worker),
+                Later::Doubt(worker, token) => self.doubt(worker, token),
             }
         }
     }
@@ -365,10 +400,17 @@ impl Driver {
     /// After everything is written: a fork takes longer than a hand-over.
     /// True if anybody was started: what follows from it is to be looked at.
     fn give_birth(&mut self) -> bool {
+        if !self.births.is_empty() {
+            // Who comes after us must know of them before they are there.
+            self.record();
+        }
         let births = std::mem::take(&mut self.births);
         let any = !births.is_empty();
         for (worker, slot, generation) in births {
             self.spawn(worker, slot, generation);
+        }
+        if any {
+            self.record();
         }
         any
     }
@@ -414,6 +456,7 @@ impl Driver {
 
     /// Feeds the machine and does what it says, until it has nothing more to say.
     fn feed(&mut self, input: Input) {
+        self.dirty = true;
         self.followups.push_back(input);
         if std::mem::replace(&mut self.feeding, true) {
             return;
@@ -497,6 +540,9 @@ impl Driver {
 
     /// Writes what the channels have to say.
     fn write(&mut self) {
+        if !self.talkative.is_empty() {
+            self.record();
+        }
         while let Some(worker) = self.talkative.pop() {
             self.write_to(worker);
         }

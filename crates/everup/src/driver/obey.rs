@@ -2,11 +2,12 @@
 //!
 //! Whoever waits for an answer gets it when the thing is done, or queued; nobody may be left who does.
 
-use super::{Driver, SEND_HANDLES, SEND_QUEUE};
+use super::{Driver, SEND_HANDLES, SEND_QUEUE, config};
 use crate::channel::Channel;
-use crate::cluster::{Command, Fork, Reload};
+use crate::cluster::{Command, Fork, Reload, Replacement};
 use crate::message::SendError;
 use crate::roster::Life;
+use crate::spec::{Output, Spec};
 use everup_core::app::{Accepted, Input};
 use everup_core::id::WorkerId;
 use everup_core::wire::HandleKind;
@@ -18,6 +19,7 @@ use std::sync::mpsc::SyncSender;
 impl Driver {
     pub(super) fn obey(&mut self, command: Command) {
         self.bear();
+        self.dirty = true;
         match command {
             Command::Fork(fork, answer) => self.fork(fork, &answer),
             // Nobody may wait for these answers any more.
@@ -33,6 +35,7 @@ impl Driver {
             }
             Command::Released(worker, key) => self.with_session(worker, |session| session.released(&key)),
             Command::Disconnect(worker) => self.feed(Input::Disconnect { worker }),
+            Command::Replace(worker, cause) => self.feed(Input::Unhealthy { worker, cause }),
             Command::Cut(worker) => self.feed(Input::Cut { worker }),
             Command::Kill(worker, signal) => {
                 self.feed(Input::Signalled { worker, signal });
@@ -41,10 +44,11 @@ impl Driver {
             Command::Stop => self.leave(Input::Stop),
             Command::DisconnectAll => self.leave(Input::DisconnectAll),
             Command::StopNow => self.feed(Input::StopNow),
-            Command::Reload(reload, answer) => self.reload(reload, &answer),
+            Command::Reload(reload, new, answer) => self.reload(reload, new, &answer),
             Command::AbortReload => self.feed(Input::AbortReload),
             Command::Scale(workers) => self.feed(Input::Scale { workers }),
             Command::Launch => self.feed(Input::Launch),
+            Command::TakeIn(connection) => self.take_in(connection),
             Command::Probed(worker, probe, found) => self.feed(Input::Probed { worker, probe, found }),
             Command::Measured(worker, bytes) => self.feed(Input::Measured { worker, bytes }),
             Command::Look(worker, answer) => {
@@ -85,8 +89,13 @@ impl Driver {
         self.feed(input);
     }
 
-    fn reload(&mut self, reload: Reload, answer: &SyncSender<Accepted>) {
+    fn reload(&mut self, reload: Reload, new: Option<Box<Replacement>>, answer: &SyncSender<Accepted>) {
         let mut actions = Vec::new();
+        let new = new.map(|new| *new);
+        let version = new.map(|(spec, version)| {
+            self.reconfigure(spec);
+            version
+        });
         let accepted = self
             .app
             .reload(self.now, reload.cause, reload.rollout, &mut actions);
@@ -94,9 +103,20 @@ impl Driver {
             // Nobody of an earlier one than that which is meant to run will be started again.
             let running = self.app.generation();
             self.generations.retain(|known, _| *known >= running);
-            let same = || self.generations.get(&running).cloned();
-            let env = reload.env.or_else(same).unwrap_or_default();
-            self.generations.insert(generation, env);
+            // A queued one may be replaced by a later request, and those before it did not say anything else.
+            let same = || {
+                self.generations
+                    .get(&generation)
+                    .or(self.generations.get(&running))
+                    .cloned()
+            };
+            if let Some(mut version) = version.or_else(same) {
+                if let Some(env) = reload.env {
+                    version.env = env;
+                }
+                self.generations.insert(generation, version);
+            }
+            self.record_settings();
         }
         // The owner may not wait for the answer.
         answer.send(accepted).ok();
@@ -104,6 +124,37 @@ impl Driver {
             self.act(action);
         }
         self.feed(Input::Tick);
+    }
+
+    /// Takes over what may be changed while workers run. What all generations share stays.
+    fn reconfigure(&mut self, new: Spec) {
+        self.app.configure(config(&new));
+        if let (Some(limit), None) = (new.memory_limit, &self.meter) {
+            match super::meter(limit, self.reporter.commander()) {
+                Ok(meter) => self.meter = Some(meter),
+                Err(error) => self.reporter.error(None, format!("measure memory: {error}")),
+            }
+            for (worker, io) in &self.workers {
+                self.meter
+                    .iter()
+                    .for_each(|meter| meter.watch(*worker, io.process.pid));
+            }
+        }
+        let old = std::mem::replace(&mut self.spec, new);
+        self.spec.env = Vec::new();
+        self.spec.policy = old.policy;
+        self.spec.channel = old.channel;
+        self.spec.listen = old.listen;
+        self.spec.descriptors = old.descriptors;
+        self.spec.inherit = old.inherit;
+        self.spec.workers = old.workers;
+        self.spec.spares = old.spares;
+        self.spec.job = old.job;
+        self.spec.init = old.init;
+        self.spec.ends_when_done = old.ends_when_done;
+        if !matches!(self.spec.output, Output::Open(_)) {
+            self.spec.output = old.output;
+        }
     }
 
     fn send(&mut self, worker: WorkerId, message: &RawValue) -> Result<(), SendError> {

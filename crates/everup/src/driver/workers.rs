@@ -1,10 +1,11 @@
 //! Workers as processes with channels: starting them, hearing them, burying them.
 
 use super::health::Private;
-use super::{Driver, Later, SEND_QUEUE};
+use super::{Driver, Later, SEND_QUEUE, Version, keep};
 use crate::cgroup::Leaf;
 use crate::channel::{Channel, Read, Written};
 use crate::cluster::{Release, Stdio};
+use crate::confine::Confiner;
 use crate::event::ReceivedHandle;
 use crate::notify::{self, NotifySocket};
 use crate::output::{Pipe, Stream};
@@ -26,7 +27,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A worker's descriptors.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct WorkerIo {
     pub(super) process: Process,
     pub(super) channel: Option<Channel>,
@@ -39,6 +40,7 @@ pub(super) struct WorkerIo {
     /// Its control group, if it has one: removed when the worker is buried.
     pub(super) group: Option<Leaf>,
     /// Those that were killed with it.
+    #[serde(skip)]
     pub(super) victims: Vec<Victim>,
 }
 
@@ -63,16 +65,23 @@ impl Driver {
                 self.reporter.roster().started(worker, pid);
                 Input::Spawned { worker, pid }
             }
-            Err(error) => Input::SpawnFailed {
-                worker,
-                why: self.confiner.explain(&error),
-            },
+            Err(error) => {
+                let version = self.generations.get_mut(&generation);
+                let confiner = version.and_then(|version| version.confiner().ok());
+                let why = confiner.map(|confiner| confiner.explain(&error));
+                let why = why.unwrap_or_else(|| format!("{error:?}"));
+                Input::SpawnFailed { worker, why }
+            }
         };
         self.overrides.remove(&worker);
         self.feed(input);
     }
 
     fn start(&mut self, worker: WorkerId, slot: Slot, generation: u32) -> Result<WorkerIo, SpawnError> {
+        let unknown = || io::Error::other("nobody knows what this generation runs");
+        let version = self.generations.get_mut(&generation).ok_or_else(unknown)?;
+        let confiner = version.confiner().map_err(io::Error::other)?;
+        let version = version.clone();
         let private = self.private()?;
         let (mut table, next) = self.sockets(private.as_ref())?;
         let channel = match self.channel()? {
@@ -82,15 +91,15 @@ impl Driver {
             }
             None => None,
         };
-        let pipes = self.streams(worker, slot, &mut table)?;
-        let (confinement, group) = self.confiner.prepare(worker, slot)?;
+        let pipes = self.streams(worker, slot, &version, &confiner, &mut table)?;
+        let (confinement, group) = confiner.prepare(worker, slot)?;
 
         let mark = format!("{}.{worker}", self.mark);
         let notify = NotifySocket::open()?;
         let env = self.environment(&Birth {
             worker,
             slot,
-            generation,
+            version: &version,
             channel: channel.as_ref().map(|(_, fd, mode)| (*fd, *mode)),
             mark: &mark,
             notify: notify.value(),
@@ -99,14 +108,14 @@ impl Driver {
         let fork = self.overrides.get(&worker);
         let named = fork
             .and_then(|fork| fork.program.as_ref())
-            .unwrap_or(&self.spec.program);
+            .unwrap_or(&version.program);
         let cwd = fork
             .and_then(|fork| fork.cwd.as_deref())
-            .or(self.spec.cwd.as_deref());
+            .or(version.cwd.as_deref());
         let program = program::find(named, &env);
         let args = fork
             .and_then(|fork| fork.args.as_deref())
-            .unwrap_or(&self.spec.args);
+            .unwrap_or(&version.args);
         let args: Vec<OsString> = std::iter::once(named.as_os_str().to_owned())
             .chain(args.iter().cloned())
             .collect();
@@ -120,6 +129,7 @@ impl Driver {
             cwd,
             descriptors: &descriptors,
             confinement: &confinement,
+            outlives: self.keeping.is_some(),
         })?;
 
         let process = Process::new(pid, mark)?;
@@ -184,7 +194,14 @@ impl Driver {
     }
 
     /// The worker's ends of its standard streams go into the table; ours are returned.
-    fn streams(&mut self, worker: WorkerId, slot: Slot, table: &mut Table) -> io::Result<Vec<Pipe>> {
+    fn streams(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        version: &Version,
+        confiner: &Confiner,
+        table: &mut Table,
+    ) -> io::Result<Vec<Pipe>> {
         let (input, outputs) = match self.overrides.get_mut(&worker) {
             Some(fork) => (fork.stdin.take(), [fork.stdout.take(), fork.stderr.take()]),
             None => (None, [None, None]),
@@ -200,9 +217,13 @@ impl Driver {
                 (Some(Stdio::Descriptor(descriptor)), _) => table.push((descriptor, number)),
                 (Some(Stdio::Inherit), _) | (None, Output::Inherit) => {}
                 (Some(Stdio::Null), _) | (None, Output::Null) => table.push((null()?, number)),
-                (None, Output::Open(outputs)) => table.push((outputs.open(worker, slot, stream)?, number)),
+                (None, Output::Open(outputs)) => {
+                    let opened = version.open(worker, slot, stream);
+                    let opened = opened.unwrap_or_else(|| outputs.open(worker, slot, stream));
+                    table.push((opened?, number));
+                }
                 (None, Output::Lines(_)) => {
-                    let (read_end, write_end) = self.pipe()?;
+                    let (read_end, write_end) = pipe(confiner)?;
                     table.push((write_end, number));
                     pipes.push(Pipe {
                         worker,
@@ -216,25 +237,14 @@ impl Driver {
         Ok(pipes)
     }
 
-    /// For lines: our end, and the worker's.
-    fn pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
-        let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&read_end, true)?;
-        if let Some((uid, gid)) = self.confiner.owner() {
-            // Inherited it is in any case; this is for programs that open `/dev/stdout`.
-            rustix::fs::fchown(&write_end, Some(uid), Some(gid)).ok();
-        }
-        Ok((read_end, write_end))
-    }
-
     /// Ours, then the spec's, then the fork's, then what the protocols need; nothing of a protocol that we are
     /// ourselves at the other end of.
     fn environment(&self, birth: &Birth<'_>) -> Vec<(OsString, OsString)> {
-        let mut env = self.variables(birth.generation);
-        env.insert(self.spec.instance_var.clone(), birth.slot.to_string().into());
+        let mut env = Self::variables(birth.version);
+        env.insert(birth.version.instance_var.clone(), birth.slot.to_string().into());
         env.insert(MARK.into(), birth.mark.into());
         env.insert(notify::VARIABLE.into(), birth.notify.clone().into());
-        if let Some(watchdog) = self.spec.watchdog {
+        if let Some(watchdog) = birth.version.watchdog {
             env.insert("WATCHDOG_USEC".into(), watchdog.as_micros().to_string().into());
         }
         if let Some((fd, mode)) = birth.channel {
@@ -264,18 +274,19 @@ impl Driver {
 
     /// What workers of a generation have, and commands about them: without what belongs to one worker alone.
     pub(super) fn variables_of(&self, generation: u32) -> Vec<(OsString, OsString)> {
-        self.variables(generation).into_iter().collect()
+        let known = self.generations.get(&generation);
+        known.map_or_else(Vec::new, |version| Self::variables(version).into_iter().collect())
     }
 
-    fn variables(&self, generation: u32) -> BTreeMap<OsString, OsString> {
-        let mut env: BTreeMap<OsString, OsString> = match self.spec.clear_env {
+    fn variables(version: &Version) -> BTreeMap<OsString, OsString> {
+        let mut env: BTreeMap<OsString, OsString> = match version.clear_env {
             true => BTreeMap::new(),
             false => std::env::vars_os().collect(),
         };
         for name in BETWEEN_US {
             env.remove(OsStr::new(name));
         }
-        if let Some(identity) = &self.spec.limits.identity {
+        if let Some(identity) = &version.limits.identity {
             for (name, value) in identity.variables() {
                 match value {
                     Some(value) => env.insert(name.into(), value),
@@ -283,7 +294,7 @@ impl Driver {
                 };
             }
         }
-        env.extend(self.generations.get(&generation).into_iter().flatten().cloned());
+        env.extend(version.env.iter().cloned());
         env
     }
 
@@ -302,7 +313,13 @@ impl Driver {
             return false;
         };
         let mut events = std::mem::take(&mut self.events);
-        let read = channel.read(&mut self.buffer, &mut events);
+        let ledger = self.keeping.as_mut().map(|keeping| &mut *keeping.ledger);
+        self.dirty = true;
+        let read = channel.read(
+            &mut self.buffer,
+            &mut events,
+            ledger.map(|ledger| (worker, ledger)),
+        );
         for event in events.drain(..) {
             self.said(worker, event);
         }
@@ -333,7 +350,7 @@ impl Driver {
         }
     }
 
-    fn said(&mut self, worker: WorkerId, event: Event) {
+    pub(super) fn said(&mut self, worker: WorkerId, event: Event) {
         if matches!(event, Event::Handle { .. } | Event::Opaque(_) | Event::Discard) {
             self.feed(Input::Heard { worker });
         }
@@ -378,7 +395,9 @@ impl Driver {
             return;
         };
         let (descriptors, listeners) = (&self.descriptors, &self.listeners);
-        let written = channel.write(|token| Self::find(descriptors, listeners, token));
+        let ledger = self.keeping.as_mut().map(|keeping| &mut *keeping.ledger);
+        let find = |token| Self::find(descriptors, listeners, token);
+        let written = channel.write(find, ledger.map(|ledger| (worker, ledger)));
         match written {
             // What was queued before the end is not lost with it.
             Written::All if channel.closing && channel.session.backlog() == 0 => {
@@ -417,10 +436,14 @@ impl Driver {
             return;
         };
         self.poller.forget(channel.descriptor());
-        drop(channel);
-        self.descriptors
+        self.close(keep::Closing::Channel(Box::new(channel)));
+        let gone = self
+            .descriptors
             .handles
-            .retain(|_, (receiver, _)| *receiver != worker);
+            .extract_if(|_, (receiver, _)| *receiver == worker);
+        for (_, (_, handle)) in gone.collect::<Vec<_>>() {
+            self.close(handle);
+        }
         self.feed(Input::ChannelClosed { worker });
     }
 
@@ -438,7 +461,8 @@ impl Driver {
         let Some(io) = self.workers.get(&worker) else {
             return;
         };
-        let Some(status) = io.process.reap() else {
+        let exits = self.keeping.as_ref().and_then(|keeping| keeping.exits.as_ref());
+        let Some(status) = io.process.reap(exits) else {
             // Readable, and not to be reaped: a debugger has it. It would be reported for ever.
             self.poller.forget(io.process.descriptor());
             return self.later(Later::Reap(worker));
@@ -476,6 +500,17 @@ impl Driver {
     }
 }
 
+/// For lines: our end, and the worker's.
+fn pipe(confiner: &Confiner) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read_end, true)?;
+    if let Some((uid, gid)) = confiner.owner() {
+        // Inherited it is in any case; this is for programs that open `/dev/stdout`.
+        rustix::fs::fchown(&write_end, Some(uid), Some(gid)).ok();
+    }
+    Ok((read_end, write_end))
+}
+
 fn null() -> io::Result<OwnedFd> {
     Ok(std::fs::File::options().write(true).open("/dev/null")?.into())
 }
@@ -484,7 +519,7 @@ fn null() -> io::Result<OwnedFd> {
 struct Birth<'a> {
     worker: WorkerId,
     slot: Slot,
-    generation: u32,
+    version: &'a Version,
     channel: Option<(RawFd, Serialization)>,
     mark: &'a str,
     notify: String,

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 /// A user and its groups.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Identity {
     /// The user's number.
@@ -22,7 +22,7 @@ pub struct Identity {
 }
 
 /// The variables of a login.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Login {
     /// `USER` and `LOGNAME`; `None` for a number that nobody has.

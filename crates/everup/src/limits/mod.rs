@@ -19,7 +19,7 @@ use std::io;
 use std::path::PathBuf;
 
 /// What every worker may use, and who it is. The default leaves all as it is for us.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
     /// As whom it runs.
@@ -46,7 +46,7 @@ pub struct Limits {
 }
 
 /// Which CPUs a worker may use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Affinity {
     /// One each: the slot's turn among the CPUs that we may use ourselves.
@@ -56,7 +56,7 @@ pub enum Affinity {
 }
 
 /// Limits that need a control group of version 2. Nothing is asked for by default, and no group is made then.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct CgroupLimits {
     /// Bytes of memory at which the kernel kills (`memory.max`).

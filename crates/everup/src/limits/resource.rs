@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A resource of `setrlimit(2)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 #[expect(
     missing_docs,
@@ -31,7 +31,7 @@ pub enum Resource {
 /// What may be used of it; `None` is without limit. The soft limit is not above the hard one.
 ///
 /// These two are what the kernel has: closed on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Rlimit {
     /// What counts.
     pub soft: Option<u64>,

@@ -81,6 +81,7 @@ impl Running {
                 cwd: exec.cwd.as_deref(),
                 descriptors: &[(theirs.as_fd(), 1), (theirs.as_fd(), 2)],
                 confinement: &Confinement::default(),
+                outlives: false,
             })
         });
         let pid = pid.map_err(|error| match error {
@@ -139,7 +140,7 @@ impl Running {
         if let Some(group) = i32::try_from(self.process.pid).ok().and_then(Pid::from_raw) {
             kill_process_group(group, Signal::KILL).ok();
         }
-        let status = self.process.reap()?;
+        let status = self.process.reap(None)?;
         self.reaped = true;
         self.children.ended(self.process.pid);
         self.read();
@@ -196,7 +197,7 @@ impl Drop for Running {
             PollFlags::IN,
         )];
         rustix::event::poll(&mut news, Some(&limit)).ok();
-        self.process.reap();
+        self.process.reap(None);
         self.children.ended(self.process.pid);
     }
 }

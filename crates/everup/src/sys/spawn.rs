@@ -37,6 +37,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) descriptors: &'a [(BorrowedFd<'a>, RawFd)],
     /// Its limits and identity.
     pub(crate) confinement: &'a Confinement,
+    /// Whether it goes on when the thread that starts it ends.
+    pub(crate) outlives: bool,
 }
 
 /// Why nothing was started.
@@ -117,6 +119,7 @@ pub(crate) fn spawn(spec: &Spawn<'_>) -> Result<u32, SpawnError> {
             .as_mut()
             .map_or(std::ptr::null_mut(), |(entry, at)| entry[*at..].as_mut_ptr()),
         parent: rustix::process::getpid(),
+        outlives: spec.outlives,
         failure: -1,
         above: highest + 1,
         table: &mut table,
@@ -156,6 +159,7 @@ pub(crate) fn rehearse(confinement: &Confinement, reach: &Reach<'_>) -> Result<(
         cwd: cwd.as_ref().map_or(std::ptr::null(), |cwd| cwd.as_ptr()),
         digits: std::ptr::null_mut(),
         parent: rustix::process::getpid(),
+        outlives: false,
         failure: -1,
         above: 3,
         table: &mut Vec::new(),
@@ -202,6 +206,7 @@ struct Child<'a> {
     cwd: *const libc::c_char,
     digits: *mut u8,
     parent: Pid,
+    outlives: bool,
     failure: RawFd,
     above: RawFd,
     table: &'a mut Vec<(RawFd, RawFd)>,
@@ -273,6 +278,9 @@ impl Child<'_> {
     }
 
     fn die_with_parent(&self) -> Result<(), Refusal> {
+        if self.outlives {
+            return Ok(());
+        }
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
             .map_err(Refusal::at(Step::ParentDeath))?;
         if rustix::process::getppid() == Some(self.parent) {
@@ -427,6 +435,7 @@ mod tests {
             cwd: Some(Path::new("/")),
             descriptors: &descriptors,
             confinement: &Confinement::default(),
+            outlives: false,
         };
         let pid = spawn(&spec).unwrap();
         drop(write);
@@ -476,6 +485,7 @@ mod tests {
             cwd: None,
             descriptors: &[],
             confinement: &Confinement::default(),
+            outlives: false,
         };
         let refused = |spec: &Spawn<'_>| match spawn(spec).unwrap_err() {
             SpawnError::Refused(refusal) => refusal,

@@ -47,7 +47,8 @@ impl Primary {
 
     fn write(&mut self) {
         let sent = &self.sent;
-        self.channel.write(|token| sent.get(&token).map(AsFd::as_fd));
+        self.channel
+            .write(|token| sent.get(&token).map(AsFd::as_fd), None);
     }
 
     /// What the worker says next.
@@ -63,7 +64,7 @@ impl Primary {
                 poll(&mut watched, Some(&limit)).unwrap() > 0,
                 "the worker says nothing"
             );
-            match self.channel.read(&mut buffer, &mut events) {
+            match self.channel.read(&mut buffer, &mut events, None) {
                 Read::Some | Read::Nothing => {}
                 end => panic!("{end:?}"),
             }
@@ -257,7 +258,7 @@ fn a_primary_that_speaks_nonsense_sees_the_end() {
     )];
     poll(&mut watched, None).unwrap();
     assert!(matches!(
-        primary.channel.read(&mut buffer, &mut events),
+        primary.channel.read(&mut buffer, &mut events, None),
         Read::End
     ));
 }
@@ -277,7 +278,7 @@ fn who_waits_until_all_is_written_hears_of_it_whoever_writes() {
     // There is no reader here: the last bytes are written by whoever sends.
     let (mut buffer, mut events) = (vec![0; 65536], Vec::new());
     while link.blocked() == Blocked::Full {
-        while matches!(channel.read(&mut buffer, &mut events), Read::Some) {}
+        while matches!(channel.read(&mut buffer, &mut events, None), Read::Some) {}
         link.send(&text(4)).unwrap();
     }
     block_on(written);

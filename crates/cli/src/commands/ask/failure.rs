@@ -106,17 +106,8 @@ fn connect_hint(error: &io::Error) -> Option<&'static str> {
 }
 
 /// As `docs/control.md` has it.
-fn exit_of(code: ErrorCode) -> Exit {
-    match code {
-        ErrorCode::TooLong
-        | ErrorCode::UnknownVerb
-        | ErrorCode::UnknownField
-        | ErrorCode::MissingField
-        | ErrorCode::InvalidValue => Exit::Usage,
-        ErrorCode::NotARequest | ErrorCode::Internal => Exit::Unexpected,
-        ErrorCode::PermissionDenied | ErrorCode::Busy | ErrorCode::TooSlow => Exit::NoAnswer,
-        _ => Exit::Refused,
-    }
+pub(crate) fn exit_of(code: ErrorCode) -> Exit {
+    Exit::of(code)
 }
 
 #[cfg(test)]
@@ -126,7 +117,7 @@ mod tests {
     #[test]
     fn the_document_names_the_exit_codes() {
         let document = include_str!("../../../../../docs/control.md");
-        for code in ErrorCode::ALL {
+        for code in ErrorCode::CONTROL {
             let word = serde_json::to_string(&code).unwrap();
             let start = format!("| `{}` | ", word.trim_matches('"'));
             let row = document.lines().find(|line| line.starts_with(&start)).unwrap();

@@ -1,11 +1,12 @@
 //! The verbs that talk to a running everup: one request, one answer, for people or as JSON.
 
 mod failure;
-mod receipt;
+pub(crate) mod receipt;
 mod status;
-mod table;
 mod tell;
-mod why;
+pub(crate) mod why;
+
+pub(crate) use failure::exit_of;
 
 use crate::args::control::{AskArgs, ControlVerb};
 use crate::duration;

@@ -1,12 +1,12 @@
 //! The receipt of a reload or restart for people.
 
-use super::status::millis;
-use super::tell::count;
+use crate::render::amounts::count;
+use crate::render::amounts::millis;
 use crate::terminal::{Screen, harmless};
 use everup_api::{Outcome, Receipt, Replaced};
 
 /// A line of summary, then what is worth knowing. `verb` is `reload` or `restart`.
-pub(super) fn text(verb: &str, receipt: &Receipt, screen: &Screen) -> String {
+pub(crate) fn text(verb: &str, receipt: &Receipt, screen: &Screen) -> String {
     let mut lines = vec![screen.paint(colour(receipt.outcome), &summary(verb, receipt))];
     let draining = receipt.still_draining > 0;
     lines.extend(receipt.workers.iter().map(|replaced| slot(replaced, draining)));

@@ -1,11 +1,10 @@
 //! `everup status` for people.
 
-use super::table::{Cell, Column, render};
-use super::tell::count;
-use crate::duration::show;
+use crate::render::amounts::{bytes, count, millis};
+use crate::render::list::phase;
+use crate::render::table::{Cell, Column, render};
 use crate::terminal::{Screen, harmless};
-use everup_api::{Phase, Role, Status, Storm, WorkerState, WorkerStatus};
-use std::time::Duration;
+use everup_api::{Role, Status, Storm, WorkerState, WorkerStatus};
 
 /// A line about the app, what is going on, and the table of workers.
 pub(super) fn text(status: &Status, screen: &Screen) -> String {
@@ -149,56 +148,5 @@ fn state(worker: &WorkerStatus) -> Cell {
     Cell {
         text,
         colour: Some(colour),
-    }
-}
-
-pub(super) fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Waiting => "waiting",
-        Phase::Starting => "starting workers",
-        Phase::Canary => "watching its first worker",
-        Phase::Rolling => "rolling",
-        Phase::RollingBack => "rolling back",
-        Phase::Draining => "draining old workers",
-        Phase::Stopping => "stopping workers",
-        _ => "going on",
-    }
-}
-
-pub(super) fn millis(millis: u64) -> String {
-    show(Duration::from_millis(millis))
-}
-
-/// `70.0 MiB`.
-fn bytes(bytes: u64) -> String {
-    const UNITS: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
-    let fits = |(_, shift): &&(&str, u32)| bytes >> shift > 0;
-    let (unit, shift) = UNITS.iter().find(fits).unwrap_or(&("B", 0));
-    match shift {
-        0 => format!("{bytes} {unit}"),
-        _ => format!(
-            "{}.{} {unit}",
-            bytes >> shift,
-            (bytes >> (shift - 10) & 1023) * 10 / 1024
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_of_memory() {
-        for (number, expected) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (73_400_320, "70.0 MiB"),
-            (1_610_612_736, "1.5 GiB"),
-            (u64::MAX, "17179869183.9 GiB"),
-        ] {
-            assert_eq!(bytes(number), expected);
-        }
     }
 }

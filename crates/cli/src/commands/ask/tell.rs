@@ -3,6 +3,7 @@
 use super::failure::AskError;
 use super::{receipt, status, why};
 use crate::exit::Exit;
+use crate::render::amounts::count;
 use crate::terminal::{Screen, harmless};
 use everup_api::{
     Aborted, ClientError, Launched, Outcome, Pong, Receipt, Reopened, Request, Scaled, Signalled, Status,
@@ -63,11 +64,6 @@ pub(super) fn answer(request: &Request, answer: &Value, screen: &Screen) -> Resu
         }
         _ => answer.to_string().into(),
     })
-}
-
-/// `1 worker`, `2 workers`.
-pub(super) fn count(number: u64, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 fn read<'a, T: Deserialize<'a>>(answer: &'a Value) -> Result<T, AskError> {

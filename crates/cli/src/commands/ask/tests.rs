@@ -1,7 +1,7 @@
 //! The verbs against a server that says what the document says, and the texts that people read.
 
 use super::*;
-use crate::args::{Cli, Verb};
+use crate::args::ControlCli;
 use clap::Parser;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
@@ -14,10 +14,9 @@ const PLAIN: Screen = Screen {
 };
 
 fn verb(words: &[&str]) -> ControlVerb {
-    match Cli::try_parse_from(["everup"].iter().chain(words)).unwrap().verb {
-        Verb::Control(verb) => verb,
-        Verb::Run(_) | Verb::Completion { .. } => unreachable!(),
-    }
+    ControlCli::try_parse_from(["everup"].iter().chain(words))
+        .unwrap()
+        .verb
 }
 
 /// The request that a command line makes, as it goes out.

@@ -1,12 +1,13 @@
 //! `everup why` for people.
 
-use super::status::millis;
-use super::{receipt, tell::count};
+use super::receipt;
+use crate::render::amounts::count;
+use crate::render::amounts::millis;
 use crate::terminal::{Screen, harmless};
 use everup_api::{Exit, ExitStatus, Why};
 
 /// The summary, then a paragraph for each exit and each reload.
-pub(super) fn text(why: &Why, screen: &Screen) -> String {
+pub(crate) fn text(why: &Why, screen: &Screen) -> String {
     let mut paragraphs = vec![format!("{}: {}", harmless(&why.app), harmless(&why.summary))];
     paragraphs.extend(why.exits.iter().map(|told| exit(told, screen)));
     paragraphs.extend(why.reloads.iter().map(|told| {

@@ -43,6 +43,7 @@ impl Node {
             cwd: None,
             descriptors: &[(theirs.as_fd(), 3)],
             confinement: &crate::sys::confine::Confinement::default(),
+            outlives: false,
         });
         Self {
             process: Some(Process::new(pid.unwrap(), "test.node".into()).unwrap()),
@@ -57,7 +58,7 @@ impl Node {
         loop {
             let server = self.server.as_ref();
             self.channel
-                .write(|Token(number)| (number == 1).then_some(server?.as_fd()));
+                .write(|Token(number)| (number == 1).then_some(server?.as_fd()), None);
             let mut news = [PollFd::from_borrowed_fd(self.channel.descriptor(), PollFlags::IN)];
             let limit = Timespec {
                 tv_sec: 60,
@@ -65,7 +66,7 @@ impl Node {
             };
             assert_eq!(poll(&mut news, Some(&limit)), Ok(1), "it says nothing");
             let mut events = Vec::new();
-            let read = self.channel.read(&mut buffer, &mut events);
+            let read = self.channel.read(&mut buffer, &mut events, None);
             assert!(matches!(read, Read::Some), "{read:?}");
             for event in &events {
                 if let Event::Query(query) = event {

@@ -11,19 +11,19 @@ const NARROW: usize = 10;
 
 /// A column's head.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Column {
-    pub(super) title: &'static str,
+pub(crate) struct Column {
+    pub(crate) title: &'static str,
     /// Numbers are set to the right.
-    pub(super) right: bool,
+    pub(crate) right: bool,
     /// The lowest one goes first; 9 stays always.
-    pub(super) importance: u8,
+    pub(crate) importance: u8,
 }
 
 /// One value, with its colour.
 #[derive(Debug, Clone)]
-pub(super) struct Cell {
-    pub(super) text: String,
-    pub(super) colour: Option<u8>,
+pub(crate) struct Cell {
+    pub(crate) text: String,
+    pub(crate) colour: Option<u8>,
 }
 
 impl From<String> for Cell {
@@ -33,12 +33,12 @@ impl From<String> for Cell {
 }
 
 /// The table as lines. Each row has a cell per column.
-pub(super) fn render(columns: &[Column], rows: &[Vec<Cell>], screen: &Screen) -> String {
+pub(crate) fn render(columns: &[Column], rows: &[Vec<Cell>], screen: &Screen) -> String {
     let mut widths: Vec<usize> = (0..columns.len())
         .map(|index| {
             let cells = rows.iter().filter_map(|row| row.get(index));
             let widest = cells.map(|cell| width(&cell.text)).max().unwrap_or(0);
-            widest.max(columns[index].title.len())
+            widest.max(width(columns[index].title))
         })
         .collect();
     let shown = fit(columns, &mut widths, screen.width);

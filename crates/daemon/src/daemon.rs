@@ -1,0 +1,255 @@
+//! The daemon's parts, and the list of its apps.
+//!
+//! Lock order: the list, then an app. No lock is held over a wait.
+
+use crate::app::{App, Variables};
+use crate::home::Home;
+use crate::ids::Ids;
+use crate::journal::Journal;
+use crate::launcher::{Launcher, Prepared};
+use crate::output::Outputs;
+use crate::target::{self, Meant, Named};
+use everup_api::{AppSpec, Error, ErrorCode};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) home: Home,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) journal: Journal,
+    pub(crate) outputs: Outputs,
+    pub(crate) begun: Instant,
+    pub(crate) keeper_pid: u32,
+    pub(crate) incarnation: u64,
+    /// Who buries workers whose parent is dead; `None` without a keeper.
+    pub(crate) exits: Option<everup::estate::Exits>,
+    /// The way to another program; `None` without a keeper.
+    pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+    list: Mutex<List>,
+    /// Whether nothing new may begin: the daemon ends.
+    ending: watch::Sender<Ending>,
+}
+
+/// How far the end of the daemon is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Ending {
+    No,
+    /// Everything is being stopped.
+    Stopping,
+    /// Nothing is left: the process ends.
+    Over,
+    /// The process ends, and a successor goes on with everything.
+    HandOver(i32),
+}
+
+/// All apps, by name.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    apps: BTreeMap<String, Arc<App>>,
+    ids: Ids,
+}
+
+/// An app, and one of its instances if an id was given.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) app: Arc<App>,
+    pub(crate) id: Option<u32>,
+}
+
+/// What a daemon is made of.
+pub(crate) struct Parts {
+    pub(crate) home: Home,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) journal: Journal,
+    pub(crate) outputs: Outputs,
+    pub(crate) keeper_pid: u32,
+    pub(crate) incarnation: u64,
+    pub(crate) exits: Option<everup::estate::Exits>,
+    pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+}
+
+impl Daemon {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            home: parts.home,
+            launcher: parts.launcher,
+            journal: parts.journal,
+            outputs: parts.outputs,
+            begun: Instant::now(),
+            keeper_pid: parts.keeper_pid,
+            incarnation: parts.incarnation,
+            exits: parts.exits,
+            upgrade: parts.upgrade,
+            list: Mutex::default(),
+            ending: watch::Sender::new(Ending::No),
+        })
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All apps, by their lowest id.
+    pub(crate) fn apps(&self) -> Vec<Arc<App>> {
+        let mut apps: Vec<_> = self.list().apps.values().cloned().collect();
+        apps.sort_by_cached_key(|app| app.kept().record.ids().into_iter().min().unwrap_or(u32::MAX));
+        apps
+    }
+
+    /// The app of this name.
+    pub(crate) fn app(&self, name: &str) -> Option<Arc<App>> {
+        self.list().apps.get(name).cloned()
+    }
+
+    /// The app of this name, new if there is none; whether it is new.
+    pub(crate) fn app_or_new(&self, spec: &AppSpec, inherited: &Arc<Variables>) -> (Arc<App>, bool) {
+        let mut list = self.list();
+        if let Some(app) = list.apps.get(&spec.name) {
+            return (Arc::clone(app), false);
+        }
+        let app = App::new(spec.name.clone(), spec.clone(), Arc::clone(inherited));
+        list.apps.insert(spec.name.clone(), Arc::clone(&app));
+        (app, true)
+    }
+
+    /// Gives each of the first places an id, and takes those of the others back.
+    pub(crate) fn number(&self, app: &App, places: u32) {
+        let mut list = self.list();
+        let record = &mut app.kept().record;
+        for slot in 0..places {
+            record.places.entry(slot).or_insert_with(|| crate::record::Place {
+                id: list.ids.take(),
+                ..Default::default()
+            });
+        }
+        for place in record.places.split_off(&places).into_values() {
+            list.ids.release(place.id);
+        }
+    }
+
+    /// Its ids are taken: it was taken over.
+    pub(crate) fn claim_ids(&self, app: &App) {
+        let mut list = self.list();
+        for id in app.kept().record.ids() {
+            list.ids.claim(id);
+        }
+    }
+
+    /// An event about no app.
+    pub(crate) fn note(&self, event: &str, data: serde_json::Value) {
+        let data = match data {
+            serde_json::Value::Object(data) => data,
+            _ => serde_json::Map::new(),
+        };
+        self.journal.tell(event, None, None, data);
+    }
+
+    /// The app is in no list any more. Only for who has its turn.
+    pub(crate) fn forget(&self, app: &App) {
+        let mut list = self.list();
+        list.apps.remove(&app.name);
+        let mut kept = app.kept();
+        kept.gone = true;
+        for id in kept.record.ids() {
+            list.ids.release(id);
+        }
+        drop(kept);
+        app.changed();
+    }
+
+    /// Whom the targets mean.
+    pub(crate) fn targets(&self, targets: &[String]) -> Result<Vec<Target>, Error> {
+        if targets.is_empty() {
+            let error = Error::new(ErrorCode::MissingField, "no target is named");
+            return Err(error.with_hint("give a name, an id, a namespace, /a regular expression/ or `all`"));
+        }
+        let apps = self.apps();
+        let parts: Vec<_> = apps.iter().map(|app| parts(app)).collect();
+        let named: Vec<Named<'_>> = parts
+            .iter()
+            .map(|(name, namespace, script, ids)| Named {
+                name,
+                namespace,
+                script: script.as_deref(),
+                ids,
+            })
+            .collect();
+        let target = |Meant { app, id }| Target {
+            app: Arc::clone(&apps[app]),
+            id,
+        };
+        Ok(target::meant(&named, targets)?.into_iter().map(target).collect())
+    }
+
+    /// Looks at the system for what an app needs, in a thread that may wait.
+    pub(crate) async fn prepare(
+        &self,
+        spec: &AppSpec,
+        inherited: &Arc<Variables>,
+    ) -> Result<Prepared, Error> {
+        let (launcher, spec, inherited) = (Arc::clone(&self.launcher), spec.clone(), Arc::clone(inherited));
+        blocking(move || launcher.prepare(&spec, &inherited)).await?
+    }
+
+    /// Something is different that the state on disk says.
+    pub(crate) fn state_changed(&self) {}
+
+    pub(crate) fn ending(&self) -> Ending {
+        *self.ending.borrow()
+    }
+
+    pub(crate) fn end(&self, ending: Ending) {
+        self.ending.send_if_modified(|now| {
+            let further = ending > *now;
+            if further {
+                *now = ending;
+            }
+            further
+        });
+    }
+
+    /// Waits until it is that far.
+    pub(crate) async fn ended(&self, ending: Ending) {
+        let mut news = self.ending.subscribe();
+        // The sender is ours.
+        news.wait_for(|now| *now >= ending).await.ok();
+    }
+
+    /// An error when the daemon is about to end.
+    pub(crate) fn open(&self) -> Result<(), Error> {
+        match self.ending() {
+            Ending::No => Ok(()),
+            _ => Err(Error::new(ErrorCode::Stopping, "the daemon is being stopped")),
+        }
+    }
+}
+
+type Names = (String, String, Option<String>, Vec<u32>);
+
+fn parts(app: &App) -> Names {
+    let kept = app.kept();
+    let script = kept.facts.script_path.as_ref();
+    (
+        app.name.clone(),
+        kept.spec.namespace().to_owned(),
+        script.map(|path| path.to_string_lossy().into_owned()),
+        kept.record.ids(),
+    )
+}
+
+/// Does something that may take its time, in another thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| {
+        Error::new(
+            ErrorCode::Internal,
+            format!("a thread of the daemon failed: {error}"),
+        )
+    })
+}

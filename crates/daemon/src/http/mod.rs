@@ -1,0 +1,169 @@
+//! The control API: HTTP/1.1 on a UNIX socket.
+//!
+//! Job: connections, who is at their other end, requests to calls, answers to bytes. [`calls`] has the table of calls.
+//! Invariants: at most [`CONNECTIONS`] at a time; a request has at most [`BODY`] bytes and arrives within [`SLOW`]; a
+//! caller who goes away ends no operation. Must not know: how anything is done.
+
+mod access;
+mod body;
+pub(crate) mod calls;
+mod events;
+
+use crate::daemon::{Daemon, Ending};
+use access::Access;
+pub(crate) use access::Caller;
+use body::Answer;
+use everup_api::{Error, ErrorCode};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// So many connections are served at once.
+const CONNECTIONS: usize = 64;
+/// The longest request.
+const BODY: usize = 8 << 20;
+/// A request arrives within this time.
+const SLOW: Duration = Duration::from_secs(30);
+/// The headers of a request, in bytes.
+const HEADERS: usize = 64 << 10;
+
+/// Serves until the daemon is over, and all answers are given.
+pub(crate) async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = daemon.ended(Ending::Over) => break,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let Some((stream, slot)) = accepted else { continue };
+        let daemon = Arc::clone(&daemon);
+        tokio::spawn(async move {
+            connection(daemon, stream).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    // Answers that are under way.
+    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    timeout(Duration::from_secs(1), slots.acquire_many(all))
+        .await
+        .ok();
+}
+
+async fn accept(
+    listener: &UnixListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, slot)),
+        Err(_) => {
+            // Out of descriptors: somebody closes one some day.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+async fn connection(daemon: Arc<Daemon>, stream: UnixStream) {
+    let Ok(peer) = everup::peer::peer(stream.as_fd()) else {
+        return;
+    };
+    let access = Access::read(&daemon.home.access());
+    let caller = Caller {
+        uid: peer.uid,
+        gid: peer.gid,
+        pid: peer.pid.unwrap_or_default(),
+        right: access.right(peer.uid, peer.gid),
+    };
+    let serving = Arc::clone(&daemon);
+    let service = service_fn(move |request| {
+        let daemon = Arc::clone(&serving);
+        async move { Ok::<_, Infallible>(answer(daemon, caller, request).await) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(SLOW)
+        .max_buf_size(HEADERS)
+        .max_headers(64);
+    let serving = http.serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    let result = tokio::select! {
+        result = &mut serving => result,
+        () = daemon.ended(Ending::Over) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    // The other end is gone, or speaks no HTTP.
+    result.ok();
+}
+
+async fn answer(daemon: Arc<Daemon>, caller: Caller, request: Request<Incoming>) -> Response<Answer> {
+    let (parts, incoming) = request.into_parts();
+    let found = match calls::find(&parts.method, parts.uri.path()) {
+        Ok(call) if caller.right < Some(call.right) => Err(refused(&daemon, caller, call)),
+        other => other,
+    };
+    let call = match found {
+        Ok(call) => call,
+        Err(error) => return body::failed(&error),
+    };
+    let sent = match timeout(SLOW, whole(incoming)).await {
+        Ok(Ok(sent)) => sent,
+        Ok(Err(error)) => return body::failed(&error),
+        Err(_) => {
+            return body::failed(&Error::new(
+                ErrorCode::TooSlow,
+                "the request took too long to arrive",
+            ));
+        }
+    };
+    let last = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let asked = calls::Asked {
+        caller,
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        last_event: last.and_then(|id| id.trim().parse().ok()),
+        body: sent,
+    };
+    (call.answer)(daemon, call, asked).await
+}
+
+fn refused(daemon: &Daemon, caller: Caller, call: &calls::Call) -> Error {
+    let what = format!("user {} may not say `{}` to this daemon", caller.uid, call.name);
+    let file = daemon.home.access();
+    let hint = format!("its owner may allow it in {}", file.display());
+    Error::new(ErrorCode::PermissionDenied, what).with_hint(hint)
+}
+
+/// The whole body.
+async fn whole(mut incoming: Incoming) -> Result<Vec<u8>, Error> {
+    let mut all = Vec::new();
+    loop {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await;
+        let Some(frame) = frame else { return Ok(all) };
+        let frame = frame.map_err(|error| {
+            Error::new(
+                ErrorCode::NotARequest,
+                format!("the request ended early: {error}"),
+            )
+        })?;
+        let data: Bytes = frame.into_data().unwrap_or_default();
+        if all.len() + data.len() > BODY {
+            return Err(Error::new(
+                ErrorCode::TooLong,
+                format!("the request has more than {BODY} bytes"),
+            ));
+        }
+        all.extend_from_slice(&data);
+    }
+}

@@ -1,0 +1,190 @@
+//! Apps as they are now, for those who look.
+
+use crate::app::{App, Kept, Listed};
+use crate::daemon::Daemon;
+use crate::logs::paths::Paths;
+use crate::view;
+use everup::{Role, Status, WorkerStatus};
+use everup_api::v1::{Instance, List, Pong};
+use everup_api::{Error, ReloadStatus, Why, redact};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Daemon {
+    /// Who we are.
+    pub(crate) fn pong(&self) -> Pong {
+        Pong {
+            pid: std::process::id(),
+            keeper_pid: self.keeper_pid,
+            version: env!("CARGO_PKG_VERSION").into(),
+            protocol: everup_api::PROTOCOL,
+            home: self.home.path().into(),
+            uptime_ms: view::millis(self.begun.elapsed()),
+            incarnation: self.incarnation,
+        }
+    }
+
+    /// All apps, or some.
+    pub(crate) fn look(&self, targets: &[String]) -> Result<List, Error> {
+        let apps: Vec<Arc<App>> = match targets {
+            [] => self.apps(),
+            targets => self
+                .targets(targets)?
+                .into_iter()
+                .map(|target| target.app)
+                .collect(),
+        };
+        // All are asked before the first is waited for.
+        let asked: Vec<_> = apps
+            .iter()
+            .map(|app| app.kept().cluster().map(|cluster| cluster.ask_status()))
+            .collect();
+        let looks = apps.iter().zip(asked).map(|(app, asked)| {
+            let status = asked.and_then(everup::AskedStatus::wait);
+            self.shown(&app.kept(), status.as_ref())
+        });
+        Ok(List {
+            apps: looks.collect(),
+        })
+    }
+
+    fn shown(&self, kept: &Kept, status: Option<&Status>) -> Listed {
+        let reload = status
+            .and_then(|status| status.reload)
+            .map(|reload| ReloadStatus {
+                generation: reload.generation.into(),
+                phase: view::phase(reload.phase),
+                done: reload.done,
+                total: reload.total,
+                since_ms: view::millis(reload.since),
+            });
+        let paths = |id| self.outputs.paths(&kept.spec, id);
+        let now = view::now();
+        let mut shown = BTreeSet::new();
+        let mut instances = Vec::new();
+        for (slot, place) in &kept.record.places {
+            let worker = status.and_then(|status| at_home(status, *slot));
+            shown.extend(worker.map(|worker| worker.id.0));
+            instances.push(instance(kept, *slot, place.id, worker, &paths(place.id), now));
+        }
+        let others = status.into_iter().flat_map(|status| &status.workers);
+        let others = others
+            .filter(|worker| !shown.contains(&worker.id.0))
+            .map(|worker| {
+                let slot = worker.slot.0;
+                let id = kept
+                    .record
+                    .places
+                    .get(&slot)
+                    .or_else(|| kept.record.places.values().next());
+                let id = id.map_or(0, |place| place.id);
+                instance(kept, slot, id, Some(worker), &paths(id), now)
+            });
+        Listed {
+            spec: redact::app(&kept.spec),
+            state: kept.state(),
+            generation: status.map_or(0, |status| status.generation.into()),
+            target: kept.target,
+            clustered: kept.facts.clustered,
+            created_at: kept.created_at,
+            user: kept.facts.user.clone(),
+            version: kept.facts.version.clone(),
+            interpreter: kept.facts.interpreter.clone(),
+            script_path: kept.facts.script_path.clone(),
+            reload,
+            last_reload: kept.receipts.back().cloned(),
+            because: kept
+                .because
+                .clone()
+                .or_else(|| self.outputs.logs().trouble(&kept.spec.name)),
+            others: others.collect(),
+            instances,
+        }
+    }
+
+    /// Why workers ended.
+    pub(crate) fn why(&self, targets: &[String], limit: usize) -> Result<Vec<Why>, Error> {
+        let targets = self.targets(targets)?;
+        Ok(targets.iter().map(|target| why(&target.app, limit)).collect())
+    }
+}
+
+/// Who serves in this place; else who is on the way in.
+fn at_home(status: &Status, slot: u32) -> Option<&WorkerStatus> {
+    let here = || status.workers.iter().filter(|worker| worker.slot.0 == slot);
+    here()
+        .find(|worker| worker.role == Role::Active)
+        .or_else(|| here().find(|worker| worker.role == Role::Incoming))
+        .or_else(|| here().next_back())
+}
+
+fn instance(
+    kept: &Kept,
+    slot: u32,
+    id: u32,
+    worker: Option<&WorkerStatus>,
+    paths: &Paths,
+    now: u64,
+) -> Instance {
+    let place = kept.record.places.get(&slot);
+    let mut shown = Instance {
+        id,
+        slot,
+        out_file: paths.out.clone(),
+        error_file: paths.err.clone(),
+        log_file: paths.both.clone(),
+        pid_file: kept.spec.pid_file.clone(),
+        ..Instance::default()
+    };
+    if let Some(place) = place {
+        shown.restarts = place.restarts;
+        shown.unstable_restarts = place.unstable;
+        shown.last_exit = place.last_exit.clone();
+        shown.node_version = place.node_version.clone();
+        shown.axm = place.axm.clone();
+    }
+    if let Some(worker) = worker {
+        let uptime = view::millis(worker.uptime);
+        shown.pid = Some(worker.pid).filter(|pid| *pid > 0);
+        shown.worker = Some(worker.id.0);
+        shown.generation = worker.generation.into();
+        shown.role = Some(view::role(worker.role, worker.state));
+        shown.state = Some(view::state(worker.state));
+        shown.started_at = Some(now.saturating_sub(uptime));
+        shown.uptime_ms = uptime;
+        shown.connections = worker.connections;
+        shown.accepted = worker.accepted;
+        shown.status_text = worker.text.clone();
+    }
+    shown
+}
+
+fn why(app: &App, limit: usize) -> Why {
+    let kept = app.kept();
+    let mut exits: Vec<_> = kept.exits.iter().cloned().collect();
+    if let Some(run) = &kept.run {
+        exits.extend(run.cluster.exits().iter().map(view::exit));
+    }
+    exits.reverse();
+    let summary = match (&kept.because, exits.first()) {
+        (Some(because), _) => format!("{} is {}: {because}", app.name, kept.state_name()),
+        (None, Some(exit)) => format!(
+            "{} is {}; worker {} ended at {}: {}",
+            app.name,
+            kept.state_name(),
+            exit.worker,
+            exit.at,
+            exit.cause
+        ),
+        (None, None) => format!("{} is {}; no worker has ended", app.name, kept.state_name()),
+    };
+    let omitted = exits.len().saturating_sub(limit);
+    exits.truncate(limit);
+    Why {
+        app: app.name.clone(),
+        summary,
+        exits,
+        reloads: kept.receipts.iter().rev().take(limit).cloned().collect(),
+        omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
+    }
+}
