@@ -292,10 +292,11 @@ fn names_of_files_of_apps() {
         "b.yaml",
         "ecosystem.config.js",
         "x/pm2.config.cjs",
+        "process.json.old",
     ] {
         assert!(is_config_name(name), "{name}");
     }
-    for name in ["app.js", "server.py", "config.js", "all", "app.jsonx"] {
+    for name in ["app.js", "server.py", "config.js", "all", "toml"] {
         assert!(!is_config_name(name), "{name}");
     }
 }

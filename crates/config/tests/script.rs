@@ -1,6 +1,9 @@
 //! Files in JavaScript: what they may use, what stops them, where their errors are.
 
-#![expect(clippy::unwrap_used, reason = "a failed test is the answer to each of them")]
+#![cfg_attr(
+    feature = "js",
+    expect(clippy::unwrap_used, reason = "a failed test is the answer to each of them")
+)]
 #![cfg(feature = "js")]
 
 use everup_config::{ConfigError, Loaded, Options, load, sample_ecosystem, sample_simple};
