@@ -1,6 +1,5 @@
 //! Why a verb was not done: in words, as JSON, in pm2's words, and as an exit code.
 
-use crate::commands::ask::exit_of;
 use crate::error::{CliError, reason};
 use crate::exit::Exit;
 use crate::terminal::harmless;
@@ -15,6 +14,8 @@ pub(crate) enum VerbError {
     Usage(#[from] CliError),
     #[error(transparent)]
     Call(#[from] CallError),
+    #[error("interrupted: the daemon goes on with it")]
+    Interrupted,
     #[error("there is no home directory for the daemon")]
     NoHome,
     #[error("could not start the daemon: {0}")]
@@ -45,9 +46,10 @@ impl VerbError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Usage(error) => error.exit(),
-            Self::Call(CallError::Refused(error)) => exit_of(error.code),
+            Self::Call(CallError::Refused(error)) => Exit::of(error.code),
             Self::Call(CallError::TimedOut(_)) => Exit::NotInTime,
             Self::Call(_) => Exit::NoAnswer,
+            Self::Interrupted => Exit::Interrupted,
             Self::NoHome | Self::NotStarted(_) => Exit::Input,
             Self::Said { exit, .. } => *exit,
         }
@@ -85,6 +87,7 @@ impl VerbError {
             Self::Call(CallError::Lost) => "whether it was done is not known: see `everup list`".into(),
             Self::Call(CallError::TooOld(_)) => "replace the running daemon: `everup upgrade`".into(),
             Self::Call(_) => return None,
+            Self::Interrupted => "see `everup list`; `everup abort` gives up a reload".into(),
             Self::NoHome => "set EVERUP_HOME to a directory of your own".into(),
             Self::NotStarted(_) => "set EVERUP_HOME to a directory that you may write to".into(),
             Self::Said { hint, .. } => hint.clone()?,
@@ -99,6 +102,7 @@ impl VerbError {
             Self::Call(CallError::TimedOut(_)) => json!("timed_out"),
             Self::Call(_) => json!("no_answer"),
             Self::Usage(_) => json!("usage"),
+            Self::Interrupted => json!("interrupted"),
             Self::NoHome | Self::NotStarted(_) => json!("not_started"),
             Self::Said {
                 exit: Exit::Usage, ..

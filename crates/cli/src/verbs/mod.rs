@@ -8,6 +8,7 @@ mod failure;
 mod files;
 mod home;
 mod inherited;
+mod interrupt;
 mod progress;
 mod settings;
 mod show;
@@ -44,6 +45,7 @@ pub(crate) fn perform(verb: &ManageVerb, pm2: bool) -> Exit {
     });
     match exit {
         Exit::Ok => Exit::Ok,
+        Exit::Interrupted => Exit::Interrupted,
         _ if pm2 => Exit::Unexpected,
         exit => exit,
     }

@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::failure::VerbError;
 use super::show;
-use crate::commands::ask::{exit_of, receipt};
+use crate::commands::ask::receipt;
 use crate::exit::Exit;
 use crate::pm2;
 use crate::render::amounts::ranges;
@@ -139,7 +139,7 @@ fn failed(context: &Context, one: &DoneTo) {
 /// The worst end of all.
 fn worst(told: &Told) -> Exit {
     let ends = told.all().map(|one| match (&one.error, &one.receipt) {
-        (Some(error), _) => exit_of(error.code),
+        (Some(error), _) => Exit::of(error.code),
         (None, Some(receipt)) if receipt.outcome != Outcome::Done => Exit::Reload,
         (None, _) => Exit::Ok,
     });

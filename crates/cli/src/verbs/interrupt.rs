@@ -1,0 +1,50 @@
+//! Ctrl-C while the daemon works for us: we hang up, and it goes on. Whatever it was asked for has a defined end.
+
+use everup::signals::Signals;
+use everup_api::v1::Client;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const SIGINT: i32 = 2;
+
+/// See the module's documentation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interrupt {
+    came: Arc<AtomicBool>,
+    line: Arc<Mutex<Option<UnixStream>>>,
+}
+
+impl Interrupt {
+    /// Takes the signal from its default action. If that cannot be, it ends us at once, as always.
+    pub(crate) fn watch() -> Self {
+        let interrupt = Self::default();
+        if let Ok(signals) = Signals::block(&[SIGINT]) {
+            let told = interrupt.clone();
+            let wait = move || {
+                while signals.wait().is_ok() {
+                    told.came.store(true, Ordering::SeqCst);
+                    if let Some(line) = &*told.line.lock().unwrap_or_else(PoisonError::into_inner) {
+                        line.shutdown(Shutdown::Both).ok();
+                    }
+                }
+            };
+            std::thread::Builder::new()
+                .name("interrupt".into())
+                .spawn(wait)
+                .ok();
+        }
+        interrupt
+    }
+
+    /// From now on it hangs up this client.
+    pub(crate) fn guard(&self, client: &Client) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = client.line();
+    }
+
+    /// Whether it came.
+    pub(crate) fn came(&self) -> bool {
+        self.came.load(Ordering::SeqCst)
+    }
+}
