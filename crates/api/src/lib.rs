@@ -14,7 +14,7 @@ mod app;
 mod client;
 mod error;
 mod frame;
-mod names;
+pub mod names;
 pub mod plan;
 pub mod redact;
 mod reload;

@@ -5,7 +5,9 @@
 pub fn nearest<'a>(wanted: &str, names: &[&'a str]) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let limit = (wanted.chars().count() / 3).clamp(1, 3);
-    let ranked = names.iter().map(|name| (distance(&wanted, name), *name));
+    let ranked = names
+        .iter()
+        .map(|name| (distance(&wanted, &name.to_lowercase()), *name));
     let best = ranked.min()?;
     (best.0 <= limit).then_some(best.1)
 }
@@ -35,13 +37,14 @@ mod tests {
 
     #[test]
     fn what_was_meant() {
-        let names = ["status", "stop", "scale", "signal", "reload"];
+        let names = ["status", "stop", "scale", "signal", "reload", "WEB"];
         for (wanted, expected) in [
             ("statsu", Some("status")),
             ("STATUS", Some("status")),
             ("relaod", Some("reload")),
             ("stops", Some("stop")),
             ("satus", Some("status")),
+            ("webb", Some("WEB")),
             ("explode", None),
             ("", None),
         ] {

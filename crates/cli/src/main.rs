@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod exit;
 mod instances;
+mod keeper;
 mod launch;
 mod limits;
 mod listen;
@@ -42,6 +43,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(ended) = keeper::host() {
+        return ended;
+    }
     let Line { words, pm2 } = line::prepare(std::env::args_os(), Cli::command);
     if let Some(asked) = for_a_run(&words, pm2) {
         return asked
@@ -89,6 +93,7 @@ fn perform(verb: Verb, pm2: bool) -> anyhow::Result<Exit> {
         }
         Verb::Daemon(args) => daemon::run(args),
         Verb::Manage(verb) => Ok(verbs::perform(&verb, pm2)),
+        Verb::Logs(args) => verbs::logs::run(&args, pm2),
         Verb::Completion { shell } => match commands::completion::completion(shell) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(error).context("could not write the completion script")

@@ -12,6 +12,7 @@ use crate::record::Record;
 use everup::{Cluster, Outcome};
 use everup_api::v1::{App as Shown, AppState};
 use everup_api::{AppSpec, Error, ErrorCode, Exit, Receipt};
+use everup_keeper::Memory;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,8 @@ pub(crate) struct App {
     hurries: watch::Sender<u64>,
     news: watch::Sender<u64>,
     kept: Mutex<Kept>,
+    /// Where a successor finds what is known.
+    memory: Mutex<Option<Memory>>,
 }
 
 /// What is known of an app.
@@ -134,6 +137,7 @@ impl App {
                 exits: VecDeque::new(),
                 receipts: VecDeque::new(),
             }),
+            memory: Mutex::default(),
         })
     }
 
@@ -143,7 +147,37 @@ impl App {
 
     /// Something has changed: those who wait look again.
     pub(crate) fn changed(&self) {
+        self.remember();
         self.news.send_modify(|news| *news = news.wrapping_add(1));
+    }
+
+    /// From now on what is known of it is written there, too.
+    pub(crate) fn keep_in(&self, memory: Memory) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(memory);
+        self.remember();
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    fn remember(&self) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = &mut *memory {
+            let kept = self.kept();
+            if kept.gone {
+                // Nobody shall find it.
+                return memory.snapshot(&[]).unwrap_or_default();
+            }
+            let blob = serde_json::to_vec(&crate::adopt::Remembered::of(&kept));
+            drop(kept);
+            // Without memory there is nothing to be done: the successor knows what was known before.
+            blob.ok().and_then(|blob| memory.snapshot(&blob).ok());
+        }
     }
 
     /// Asks for the turn.

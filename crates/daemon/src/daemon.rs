@@ -25,6 +25,10 @@ pub(crate) struct Daemon {
     pub(crate) begun: Instant,
     pub(crate) keeper_pid: u32,
     pub(crate) incarnation: u64,
+    /// Who buries workers whose parent is dead; `None` without a keeper.
+    pub(crate) exits: Option<everup::estate::Exits>,
+    /// The way to another program; `None` without a keeper.
+    pub(crate) upgrade: Option<everup_keeper::Upgrade>,
     list: Mutex<List>,
     /// Whether nothing new may begin: the daemon ends.
     ending: watch::Sender<Ending>,
@@ -38,6 +42,8 @@ pub(crate) enum Ending {
     Stopping,
     /// Nothing is left: the process ends.
     Over,
+    /// The process ends, and a successor goes on with everything.
+    HandOver(i32),
 }
 
 /// All apps, by name.
@@ -54,17 +60,30 @@ pub(crate) struct Target {
     pub(crate) id: Option<u32>,
 }
 
+/// What a daemon is made of.
+pub(crate) struct Parts {
+    pub(crate) home: Home,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) journal: Journal,
+    pub(crate) outputs: Outputs,
+    pub(crate) keeper_pid: u32,
+    pub(crate) incarnation: u64,
+    pub(crate) exits: Option<everup::estate::Exits>,
+    pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+}
+
 impl Daemon {
-    pub(crate) fn new(home: Home, launcher: Arc<dyn Launcher>) -> Arc<Self> {
-        let outputs = Outputs::new(home.logs());
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            home,
-            launcher,
-            journal: Journal::new(1),
-            outputs,
+            home: parts.home,
+            launcher: parts.launcher,
+            journal: parts.journal,
+            outputs: parts.outputs,
             begun: Instant::now(),
-            keeper_pid: std::process::id(),
-            incarnation: 1,
+            keeper_pid: parts.keeper_pid,
+            incarnation: parts.incarnation,
+            exits: parts.exits,
+            upgrade: parts.upgrade,
             list: Mutex::default(),
             ending: watch::Sender::new(Ending::No),
         })
@@ -110,6 +129,23 @@ impl Daemon {
         for place in record.places.split_off(&places).into_values() {
             list.ids.release(place.id);
         }
+    }
+
+    /// Its ids are taken: it was taken over.
+    pub(crate) fn claim_ids(&self, app: &App) {
+        let mut list = self.list();
+        for id in app.kept().record.ids() {
+            list.ids.claim(id);
+        }
+    }
+
+    /// An event about no app.
+    pub(crate) fn note(&self, event: &str, data: serde_json::Value) {
+        let data = match data {
+            serde_json::Value::Object(data) => data,
+            _ => serde_json::Map::new(),
+        };
+        self.journal.tell(event, None, None, data);
     }
 
     /// The app is in no list any more. Only for who has its turn.
@@ -192,9 +228,9 @@ impl Daemon {
     }
 }
 
-type Parts = (String, String, Option<String>, Vec<u32>);
+type Names = (String, String, Option<String>, Vec<u32>);
 
-fn parts(app: &App) -> Parts {
+fn parts(app: &App) -> Names {
     let kept = app.kept();
     let script = kept.facts.script_path.as_ref();
     (

@@ -4,8 +4,10 @@
 //! number, and is told how many it missed. Must not know: HTTP.
 
 use everup_api::v1::Event;
+use everup_keeper::Memory;
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -17,6 +19,8 @@ pub(crate) const KEPT: usize = 4096;
 pub(crate) struct Journal {
     ring: Mutex<Ring>,
     news: watch::Sender<u64>,
+    /// Where a successor finds the next number, and the number of the API's socket, which is kept beside it.
+    memory: Mutex<Option<(Memory, RawFd)>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +50,7 @@ impl Journal {
         Self {
             ring: Mutex::new(ring),
             news: watch::Sender::new(next),
+            memory: Mutex::default(),
         }
     }
 
@@ -70,7 +75,23 @@ impl Journal {
             data,
         });
         drop(ring);
+        self.remember();
         self.news.send_replace(seq);
+    }
+
+    /// From now on the next number is written there, too.
+    pub(crate) fn keep_in(&self, memory: Memory, socket: RawFd) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some((memory, socket));
+        self.remember();
+    }
+
+    fn remember(&self) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((memory, socket)) = &mut *memory {
+            // Numbers may be skipped if there is no room: they never come twice while there is some.
+            let blob = crate::adopt::common(*socket, self.lock().next);
+            memory.snapshot(&blob).unwrap_or_default();
+        }
     }
 
     /// The number of the last event.

@@ -36,7 +36,7 @@ pub struct Prepared {
 }
 
 /// What was found out of an app, to be shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Facts {
     /// The program that runs it, if it is an interpreter.
     pub interpreter: Option<String>,

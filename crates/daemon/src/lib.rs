@@ -10,6 +10,7 @@
 //! operation at a time per app; an operation goes on to its end although its caller goes away; no lock is held over a
 //! wait. Must not know: arguments, terminals, config files, how a script is run ([`Launcher`]).
 
+mod adopt;
 mod app;
 mod daemon;
 mod follow;
@@ -30,4 +31,4 @@ mod target;
 mod view;
 
 pub use launcher::{Calls, Facts, Fired, Firing, Launcher, Prepared, Purpose, Triggers};
-pub use serve::{Config, DaemonError, main};
+pub use serve::{Config, DaemonError, kept, main};

@@ -2,11 +2,11 @@
 
 use crate::app::{App, Kept, Listed};
 use crate::daemon::Daemon;
-use crate::output::Paths;
+use crate::logs::paths::Paths;
 use crate::view;
 use everup::{Role, Status, WorkerStatus};
 use everup_api::v1::{Instance, List, Pong};
-use everup_api::{Error, ReloadStatus, Why};
+use everup_api::{Error, ReloadStatus, Why, redact};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -58,14 +58,14 @@ impl Daemon {
                 total: reload.total,
                 since_ms: view::millis(reload.since),
             });
-        let paths = self.outputs.paths(&kept.spec);
+        let paths = |id| self.outputs.paths(&kept.spec, id);
         let now = view::now();
         let mut shown = BTreeSet::new();
         let mut instances = Vec::new();
         for (slot, place) in &kept.record.places {
             let worker = status.and_then(|status| at_home(status, *slot));
             shown.extend(worker.map(|worker| worker.id.0));
-            instances.push(instance(kept, *slot, place.id, worker, &paths, now));
+            instances.push(instance(kept, *slot, place.id, worker, &paths(place.id), now));
         }
         let others = status.into_iter().flat_map(|status| &status.workers);
         let others = others
@@ -77,17 +77,11 @@ impl Daemon {
                     .places
                     .get(&slot)
                     .or_else(|| kept.record.places.values().next());
-                instance(
-                    kept,
-                    slot,
-                    id.map_or(0, |place| place.id),
-                    Some(worker),
-                    &paths,
-                    now,
-                )
+                let id = id.map_or(0, |place| place.id);
+                instance(kept, slot, id, Some(worker), &paths(id), now)
             });
         Listed {
-            spec: kept.spec.clone(),
+            spec: redact::app(&kept.spec),
             state: kept.state(),
             generation: status.map_or(0, |status| status.generation.into()),
             target: kept.target,
@@ -99,7 +93,7 @@ impl Daemon {
             script_path: kept.facts.script_path.clone(),
             reload,
             last_reload: kept.receipts.back().cloned(),
-            because: kept.because.clone(),
+            because: kept.because.clone().or_else(|| self.outputs.logs.trouble(&kept.spec.name)),
             others: others.collect(),
             instances,
         }
@@ -134,7 +128,7 @@ fn instance(
         id,
         slot,
         out_file: paths.out.clone(),
-        error_file: paths.error.clone(),
+        error_file: paths.err.clone(),
         log_file: paths.both.clone(),
         pid_file: kept.spec.pid_file.clone(),
         ..Instance::default()

@@ -1,78 +1,63 @@
-//! Where the workers of an app write: files in `logs/`.
+//! Where the workers of an app write: what the engine gets of the daemon's [`Logs`].
 
-use everup::{OpenOutput, Output, Slot, Stream, WorkerId};
+use crate::app::App;
+use crate::logs::paths::Paths;
+use crate::logs::{AppLogs, Logs, MEMORY};
+use everup::{Output, Slot};
 use everup_api::AppSpec;
-use std::fs::{DirBuilder, OpenOptions};
+use everup_keeper::{Contents, Memory};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Outputs {
-    folder: PathBuf,
-}
-
-/// The files of an app.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Paths {
-    pub(crate) out: Option<PathBuf>,
-    pub(crate) error: Option<PathBuf>,
-    pub(crate) both: Option<PathBuf>,
+    logs: Logs,
 }
 
 impl Outputs {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
-    }
-
-    /// What an app's engine gets.
-    pub(crate) fn of(&self, app: &AppSpec) -> Output {
-        let paths = self.paths(app);
-        Output::Open(Arc::new(Files(paths)))
-    }
-
-    /// Where its output is found.
-    pub(crate) fn paths(&self, app: &AppSpec) -> Paths {
-        if app.disable_logs == Some(true) {
-            return Paths::default();
-        }
-        let named = |given: Option<&PathBuf>, end: &str| {
-            let default = || {
-                self.folder
-                    .join(format!("{}-{end}.log", app.name.replace('/', "-")))
-            };
-            let path = given.map_or_else(default, |path| app.cwd.join(path));
-            Some(path).filter(|path| path != Path::new("/dev/null") && !path.ends_with("NULL"))
+    /// Goes on with what a predecessor has left.
+    pub(crate) fn start(folder: &Path, left: Option<(Memory, Contents)>) -> io::Result<Self> {
+        let (memory, contents) = match left {
+            Some(left) => left,
+            None => (Memory::create(MEMORY)?, Contents::default()),
         };
-        Paths {
-            out: named(app.out_file.as_ref(), "out"),
-            error: named(app.error_file.as_ref(), "error"),
-            both: app.log_file.clone(),
-        }
+        Ok(Self {
+            logs: Logs::start(folder, memory, &contents)?,
+        })
+    }
+
+    /// What an app's engine gets. `owner`: whom its workers run as, if not as we do.
+    pub(crate) fn of(&self, app: &Arc<App>, spec: &AppSpec, owner: Option<(u32, u32)>) -> Output {
+        const MODE: u32 = 0o600;
+        let known = Arc::downgrade(app);
+        let id = move |slot: Slot| {
+            let app = known.upgrade()?;
+            let kept = app.kept();
+            Some(kept.record.places.get(&slot.0)?.id)
+        };
+        Output::Open(self.logs.app(AppLogs {
+            spec: spec.clone(),
+            ids: Arc::new(move |slot| id(slot).unwrap_or(slot.0)),
+            owner,
+            mode: MODE,
+        }))
+    }
+
+    /// Where the output of an app's instance is found.
+    pub(crate) fn paths(&self, spec: &AppSpec, id: u32) -> Paths {
+        self.logs.paths(spec, id)
+    }
+
+    /// The logs themselves.
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.logs
     }
 }
 
-#[derive(Debug)]
-struct Files(Paths);
-
-impl OpenOutput for Files {
-    fn open(&self, _: WorkerId, _: Slot, stream: Stream) -> io::Result<OwnedFd> {
-        let path = match stream {
-            Stream::Out => &self.0.out,
-            Stream::Err => &self.0.error,
-        };
-        let path = path.as_deref().unwrap_or(Path::new("/dev/null"));
-        if let Some(folder) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
-        Ok(file.into())
-    }
+/// Whom the workers run as, if not as we do.
+pub(crate) fn owner(spec: &everup::Spec) -> Option<(u32, u32)> {
+    let identity = spec.limits.identity.as_ref()?;
+    Some((identity.uid, identity.gid))
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Record {
     /// By slot.
     pub(crate) places: BTreeMap<u32, Place>,
@@ -30,7 +30,7 @@ pub(crate) struct Record {
 }
 
 /// How far a reload is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Stage {
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
@@ -39,7 +39,7 @@ pub(crate) struct Stage {
 }
 
 /// One place of an app.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Place {
     pub(crate) id: u32,
     pub(crate) restarts: u64,
@@ -50,7 +50,7 @@ pub(crate) struct Place {
 }
 
 /// A worker that has not ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Life {
     pub(crate) slot: u32,
     pub(crate) pid: u32,
@@ -69,6 +69,24 @@ impl Record {
         self.not_started = None;
         self.all_ready = false;
         self.reload = None;
+    }
+
+    /// The cluster is as this says: some of what happened was not heard.
+    pub(crate) fn reconcile(&mut self, status: &everup::Status, now: u64) {
+        self.lives
+            .retain(|id, _| status.workers.iter().any(|worker| worker.id.0 == *id));
+        for worker in &status.workers {
+            let life = self.lives.entry(worker.id.0).or_insert_with(|| Life {
+                slot: worker.slot.0,
+                pid: worker.pid,
+                generation: worker.generation,
+                started_at: now.saturating_sub(view::millis(worker.uptime)),
+                ready: false,
+            });
+            life.ready |= worker.state == everup::State::Online;
+            life.pid = worker.pid;
+            self.forked.insert(worker.slot.0);
+        }
     }
 
     /// Something happened in it.

@@ -1,14 +1,19 @@
 //! The daemon's process: its socket, its signals, its end.
 
-use crate::daemon::{Daemon, Ending};
+use crate::adopt::{self, Legacy};
+use crate::daemon::{Daemon, Ending, Parts};
 use crate::home::Home;
 use crate::http;
+use crate::journal::Journal;
 use crate::launcher::Launcher;
 use crate::ops::Steps;
+use crate::output::Outputs;
 use everup::signals::Signals;
 use everup_api::v1::SOCKET;
+use everup_keeper::{Handoff, Inherited, Ready};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -81,13 +86,24 @@ pub fn main(config: Config, signals: Signals) -> Result<(), DaemonError> {
         .map_err(failed)?;
     let path = home.join(SOCKET);
     let listener = bind(&path)?;
-    let daemon = Daemon::new(Home::new(config.home), config.launcher);
+    let home_of = Home::new(config.home);
+    let outputs = Outputs::start(&home_of.logs(), None).map_err(system("start the thread for logs"))?;
+    let daemon = Daemon::new(Parts {
+        home: home_of,
+        launcher: config.launcher,
+        journal: Journal::new(1),
+        outputs,
+        keeper_pid: std::process::id(),
+        incarnation: 1,
+        exits: None,
+        upgrade: None,
+    });
     fs::write(daemon.home.pid_file(), format!("{}\n", std::process::id())).map_err(failed)?;
     // The main thread may be one that was cloned without exec: nothing may rely on its thread id.
     let worker = Arc::clone(&daemon);
     let thread = std::thread::Builder::new()
         .name("everup-api".into())
-        .spawn(move || run(worker, listener, signals))
+        .spawn(move || run(worker, listener, signals, None))
         .map_err(system("start a thread"))?;
     let result = thread
         .join()
@@ -97,7 +113,105 @@ pub fn main(config: Config, signals: Signals) -> Result<(), DaemonError> {
     result
 }
 
-fn run(daemon: Arc<Daemon>, listener: UnixListener, signals: Signals) -> Result<(), DaemonError> {
+/// Runs a daemon under a keeper until it is told to end; gives the exit code for the keeper. Everything that a daemon
+/// before this one has left goes on.
+#[must_use]
+pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
+    const FAILED: i32 = 1;
+    let Handoff {
+        home,
+        incarnation,
+        keeper_pid,
+        exits,
+        ready,
+        upgrade,
+        inherited,
+        previous,
+        fell_back,
+        ..
+    } = handoff;
+    let begun = begin(&home, inherited, |legacy, outputs, listener| {
+        let journal = Journal::new(legacy.seq);
+        if let Some(memory) = legacy.common.take().or_else(|| adopt::common_memory().ok()) {
+            journal.keep_in(memory, listener.as_raw_fd());
+        }
+        Daemon::new(Parts {
+            home: Home::new(home.clone()),
+            launcher,
+            journal,
+            outputs,
+            keeper_pid,
+            incarnation,
+            exits: Some(adopt::exits(exits)),
+            upgrade: Some(upgrade),
+        })
+    });
+    let (daemon, listener, signals, legacy) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            ready.fail(&words(&error));
+            return FAILED;
+        }
+    };
+    for what in previous.into_iter().chain(fell_back) {
+        daemon.note("daemon", serde_json::json!({"what": what}));
+    }
+    fs::write(
+        daemon.home.pid_file(),
+        format!(
+            "{}
+",
+            std::process::id()
+        ),
+    )
+    .ok();
+    // Dropping it would stop what runs: whoever comes next goes on with it.
+    std::mem::forget(Arc::clone(&daemon));
+    let ended = run(Arc::clone(&daemon), listener, signals, Some((legacy, ready)));
+    match daemon.ending() {
+        Ending::HandOver(code) => code,
+        Ending::No | Ending::Stopping | Ending::Over => {
+            fs::remove_file(home.join(SOCKET)).ok();
+            fs::remove_file(daemon.home.pid_file()).ok();
+            i32::from(ended.is_err())
+        }
+    }
+}
+
+type Begun = (Arc<Daemon>, UnixListener, Signals, Legacy);
+
+/// First what was left is sorted: nothing of our own may be open yet.
+fn begin(
+    home: &Path,
+    inherited: Inherited,
+    make: impl FnOnce(&mut Legacy, Outputs, &UnixListener) -> Arc<Daemon>,
+) -> Result<Begun, DaemonError> {
+    const SIGINT: i32 = 2;
+    const SIGTERM: i32 = 15;
+    let mut legacy =
+        Legacy::sort(inherited).map_err(system("sort what a daemon before this one has left"))?;
+    let signals = Signals::block(&[SIGINT, SIGTERM]).map_err(system("take over the signals"))?;
+    let listener = match legacy.socket.take() {
+        Some(listener) => listener,
+        None => bind(&home.join(SOCKET))?,
+    };
+    let outputs = Outputs::start(&Home::new(home.into()).logs(), legacy.logs.take());
+    let outputs = outputs.map_err(system("start the thread for logs"))?;
+    let daemon = make(&mut legacy, outputs, &listener);
+    Ok((daemon, listener, signals, legacy))
+}
+
+fn words(error: &DaemonError) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
+}
+
+fn run(
+    daemon: Arc<Daemon>,
+    listener: UnixListener,
+    signals: Signals,
+    left: Option<(Legacy, Ready)>,
+) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(16)
@@ -108,6 +222,13 @@ fn run(daemon: Arc<Daemon>, listener: UnixListener, signals: Signals) -> Result<
         listener.set_nonblocking(true).map_err(system("use the socket"))?;
         let listener = tokio::net::UnixListener::from_std(listener).map_err(system("use the socket"))?;
         obey(&daemon, signals).map_err(system("start a thread for signals"))?;
+        if let Some((legacy, ready)) = left {
+            for what in &legacy.trouble {
+                daemon.note("error", serde_json::json!({"what": what}));
+            }
+            daemon.adopt(legacy).await;
+            ready.report();
+        }
         http::serve(daemon, listener).await;
         Ok(())
     })

@@ -118,7 +118,7 @@ impl Process {
     }
 
     fn seen_by_others(&self, exits: Option<&Exits>) -> Option<ExitStatus> {
-        let told = exits.and_then(|exits| exits(self.pid));
+        let told = exits.and_then(|exits| exits.seen(self.pid));
         let known = told.or_else(|| pidfd::exit_info(self.pidfd.as_fd()));
         match known {
             Some((Some(code), ..)) => Some(ExitStatus::Code(code)),

@@ -55,7 +55,7 @@ impl VerbError {
         }
     }
 
-    /// One line, harmless to a terminal.
+    /// Harmless to a terminal; one line, but for what is wrong in a file.
     pub(crate) fn message(&self) -> String {
         let text = match self {
             Self::Usage(error) => error.message(),
@@ -68,7 +68,8 @@ impl VerbError {
             },
             _ => self.to_string(),
         };
-        harmless(&text)
+        let lines: Vec<String> = text.lines().map(harmless).collect();
+        lines.join("\n")
     }
 
     /// What to do next.

@@ -4,7 +4,9 @@ use super::failure::VerbError;
 use crate::args::manage::FileArgs;
 use crate::exit::Exit;
 use everup_api::AppSpec;
-use std::io::Read;
+use everup_config::{ConfigError, Finding, Options};
+use std::fmt::Write;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// What a file says.
@@ -14,45 +16,14 @@ pub(crate) struct FileApps {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Whether a word means the apps of a file: pm2's rule, and our own format.
+/// Whether a word means the apps of a file, or of standard input.
 pub(crate) fn is_file(word: &str) -> bool {
-    const PARTS: [&str; 6] = [
-        ".json",
-        ".yml",
-        ".yaml",
-        ".config.js",
-        ".config.cjs",
-        ".config.mjs",
-    ];
-    word == "-"
-        || PARTS.iter().any(|part| word.contains(part))
-        || word.ends_with(".config.ts")
-        || Path::new(word)
-            .extension()
-            .is_some_and(|extension| extension == "toml")
+    word == "-" || everup_config::is_config_name(word)
 }
 
 /// The file of a directory that is meant if nothing is named.
 pub(crate) fn default_file(here: &Path) -> Result<PathBuf, VerbError> {
-    const NAMES: [&str; 9] = [
-        "everup.toml",
-        "ecosystem.config.js",
-        "ecosystem.config.cjs",
-        "ecosystem.config.mjs",
-        "ecosystem.config.ts",
-        "ecosystem.config.json",
-        "ecosystem.config.yaml",
-        "ecosystem.config.yml",
-        "process.json",
-    ];
-    let mut paths = NAMES.iter().map(|name| here.join(name));
-    paths.find(|path| path.is_file()).ok_or_else(|| {
-        VerbError::said(
-            Exit::Input,
-            "there is no everup.toml and no ecosystem.config.js here",
-            Some("name what to start: `everup start app.js`; `everup init` writes a file".into()),
-        )
-    })
+    everup_config::discover(here).map_err(|error| broken(&error))
 }
 
 /// Reads it. `-` is standard input.
@@ -62,43 +33,61 @@ pub(crate) fn load(
     section: Option<&str>,
     here: &Path,
 ) -> Result<FileApps, VerbError> {
-    let broken = |message: String| VerbError::said(Exit::Input, message, None);
-    let mut text = String::new();
-    if word == "-" {
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|error| broken(format!("could not read standard input: {error}")))?;
-    } else {
-        let path = here.join(word);
-        text = std::fs::read_to_string(&path).map_err(|error| {
-            broken(format!(
-                "could not read {}: {}",
-                path.display(),
-                crate::error::reason(&error)
-            ))
+    let options = Options {
+        env_name: section.map(str::to_owned),
+        only: args.only.clone(),
+        node: args.node,
+        cwd: here.to_owned(),
+        process_env: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        program: None,
+    };
+    let loaded = if word == "-" {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map_err(|error| {
+            let why = crate::error::reason(&error);
+            VerbError::said(Exit::Input, format!("could not read standard input: {why}"), None)
         })?;
-    }
-    let _ = section;
-    parse(&text, args, here).map_err(|error| broken(format!("{word}: {error}")))
+        everup_config::load_str(&text, &options)
+    } else {
+        everup_config::load(Path::new(word), &options)
+    };
+    let loaded = loaded.map_err(|error| broken(&error))?;
+    Ok(FileApps {
+        apps: loaded.apps,
+        warnings: loaded.warnings.iter().map(told).collect(),
+    })
 }
 
-/// Until the configuration crate is there: JSON with our keys.
-fn parse(text: &str, args: &FileArgs, here: &Path) -> Result<FileApps, serde_json::Error> {
-    let mut value: serde_json::Value = serde_json::from_str(text)?;
-    let inner = value.get_mut("apps").map(serde_json::Value::take);
-    let apps = inner.unwrap_or(value);
-    let mut apps: Vec<AppSpec> = match apps {
-        list @ serde_json::Value::Array(_) => serde_json::from_value(list)?,
-        one => vec![serde_json::from_value(one)?],
+/// What is wrong with it: each finding, with the line where it stands.
+fn broken(error: &ConfigError) -> VerbError {
+    let mut text = match error.findings() {
+        [] => super::home::chain(error),
+        findings => findings.iter().map(told).collect::<Vec<_>>().join("\nerror: "),
     };
-    for app in &mut apps {
-        app.cwd = here.join(&app.cwd);
+    text.truncate(text.trim_end().len());
+    VerbError::Said {
+        message: text,
+        hint: error
+            .hint()
+            .filter(|_| error.findings().is_empty())
+            .map(str::to_owned),
+        exit: Exit::Input,
     }
-    apps.retain(|app| args.only.is_empty() || args.only.contains(&app.name));
-    Ok(FileApps {
-        apps,
-        warnings: Vec::new(),
-    })
+}
+
+/// A finding with its line and its hint.
+fn told(finding: &Finding) -> String {
+    let mut text = finding.to_string();
+    if let Some(snippet) = finding.snippet() {
+        // Writing to a string cannot fail.
+        write!(text, "\n{snippet}").ok();
+    }
+    if let Some(hint) = &finding.hint {
+        write!(text, "\n  hint: {hint}").ok();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -114,7 +103,6 @@ mod tests {
             "a.config.cjs",
             "apps.yml",
             "everup.toml",
-            "x.json.bak",
         ] {
             assert!(is_file(word), "{word}");
         }

@@ -9,6 +9,7 @@ mod files;
 mod home;
 mod inherited;
 mod interrupt;
+pub(crate) mod logs;
 mod progress;
 mod settings;
 mod show;

@@ -59,6 +59,12 @@ pub const MEMORY: &str = "logs";
 /// How long an answer of the thread is waited for: it may be writing to a slow disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The numbers of the descriptors that a dead daemon's logs have left.
+#[must_use]
+pub fn numbers(left: &Contents) -> Vec<RawFd> {
+    Ledger::restore(left).descriptors().collect()
+}
+
 /// The output of all apps. See the module's documentation.
 #[derive(Debug)]
 pub struct Logs {

@@ -1,8 +1,10 @@
 //! What callers may have done to apps. Each operation goes on to its end, whoever still waits for its answer; the answer
 //! says what is true when it is given.
 
+pub(crate) mod apply;
 pub(crate) mod kill;
 pub(crate) mod replace;
+mod logs;
 mod run;
 pub(crate) mod scale;
 pub(crate) mod small;

@@ -32,14 +32,8 @@ impl Wanted {
 }
 
 impl Daemon {
-    /// What runs of the app is stopped, and it is started as wanted. Answers when its workers are processes. What cannot
-    /// be prepared changes nothing; gives what the user should know.
-    pub(crate) async fn run(self: &Host, turn: &Turn, wanted: Wanted) -> Result<Vec<String>, Error> {
-        let prepared = self.prepare(&wanted.spec, &wanted.inherited).await?;
-        self.run_prepared(turn, wanted, prepared).await
-    }
-
-    /// The same, when it is prepared already.
+    /// What runs of the app is stopped, and it is started as wanted. Answers when its workers are processes; gives what the
+    /// user should know.
     pub(crate) async fn run_prepared(
         self: &Host,
         turn: &Turn,
@@ -55,8 +49,7 @@ impl Daemon {
             facts,
         } = prepared;
         let workers = spec.workers;
-        let name = spec.name.clone();
-        spec.output = self.outputs.of(&wanted.spec);
+        spec.output = self.outputs.of(app, &wanted.spec, crate::output::owner(&spec));
         {
             let mut kept = app.kept();
             kept.phase = Phase::Starting;
@@ -72,7 +65,17 @@ impl Daemon {
             kept.record.begin();
         }
         self.number(app, workers);
-        let started = blocking(move || Cluster::start(spec)).await?;
+        let keeping = self.keeping(app).map_err(|error| {
+            Error::new(
+                ErrorCode::Internal,
+                format!("could not keep what is known of `{}`: {error}", app.name),
+            )
+        })?;
+        let start = move || match keeping {
+            Some(keeping) => Cluster::start_kept(spec, keeping),
+            None => Cluster::start(spec),
+        };
+        let started = blocking(start).await?;
         let (cluster, events) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -88,11 +91,7 @@ impl Daemon {
             spec: wanted.spec,
         });
         tokio::spawn(follow(Arc::clone(self), Arc::clone(app), events));
-        if let Some(triggers) = triggers {
-            self.arm(app, triggers).map_err(|error| {
-                Error::new(ErrorCode::Internal, format!("start a thread for {name}: {error}"))
-            })?;
-        }
+        self.rearm(app, triggers)?;
         let result = self.forked(turn, workers).await;
         self.state_changed();
         result.map(|()| notices)
@@ -140,12 +139,68 @@ impl Daemon {
         true
     }
 
+    /// Other triggers for a cluster that goes on.
+    pub(crate) fn rearm(
+        self: &Host,
+        app: &Arc<App>,
+        triggers: Option<Box<dyn Triggers>>,
+    ) -> Result<(), Error> {
+        let old = app.kept().run.as_mut().and_then(|run| run.firing.take());
+        if let Some(old) = old {
+            // It may be in the middle of a call to us.
+            tokio::task::spawn_blocking(move || drop(old));
+        }
+        let Some(triggers) = triggers else { return Ok(()) };
+        let what = format!("start a thread for `{}`", app.name);
+        self.arm(app, triggers)
+            .map_err(|error| Error::new(ErrorCode::Internal, format!("{what}: {error}")))
+    }
+
     fn arm(self: &Host, app: &Arc<App>, triggers: Box<dyn Triggers>) -> io::Result<()> {
         let firing = triggers.start(self.calls(app))?;
         if let Some(run) = &mut app.kept().run {
             run.firing = Some(firing);
         }
         Ok(())
+    }
+
+    /// The triggers of an app that was taken over: what fires is found out anew.
+    pub(crate) fn arm_again(self: &Host, app: &Arc<App>) {
+        let (daemon, app) = (Arc::clone(self), Arc::clone(app));
+        tokio::spawn(async move {
+            let wanted = Wanted::now(&app.kept());
+            let armed = match daemon.prepare(&wanted.spec, &wanted.inherited).await {
+                Ok(Prepared {
+                    triggers: Some(triggers),
+                    ..
+                }) => daemon.arm(&app, triggers).map_err(|error| error.to_string()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.message),
+            };
+            if let Err(why) = armed {
+                let what = format!("its times and watched files do nothing until it is reloaded: {why}");
+                daemon.tell("error", &app, serde_json::json!({"what": what}));
+            }
+        });
+    }
+
+    /// Starts an app that was about to be started when the daemon before this one ended.
+    pub(crate) fn start_again(self: &Host, app: &Arc<App>) {
+        let (daemon, app) = (Arc::clone(self), Arc::clone(app));
+        tokio::spawn(async move {
+            let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+            let Ok(turn) = app.claim().turn("being started", deadline).await else {
+                return;
+            };
+            let wanted = Wanted::now(&app.kept());
+            let started = match daemon.prepare(&wanted.spec, &wanted.inherited).await {
+                Ok(prepared) => daemon.run_prepared(&turn, wanted, prepared).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = started {
+                app.kept().because = Some(error.message);
+            }
+        });
     }
 
     /// What triggers do. They call in their own threads, and wait.

@@ -51,6 +51,11 @@ impl Settings {
         std::mem::replace(&mut self.spec, Spec::new(""))
     }
 
+    pub(crate) fn identity(&self) -> Option<(u32, u32)> {
+        let identity = self.spec.limits.identity.as_ref()?;
+        Some((identity.uid, identity.gid))
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.spec.name
     }

@@ -56,22 +56,34 @@ pub trait Ledger: Send + fmt::Debug {
 pub type SeenExit = (Option<i32>, Option<i32>, bool);
 
 /// Who has seen ends of processes that are no children of ours.
-pub type Exits = Arc<dyn Fn(u32) -> Option<SeenExit> + Send + Sync>;
+#[derive(Clone)]
+pub struct Exits(Arc<dyn Fn(u32) -> Option<SeenExit> + Send + Sync>);
+
+impl Exits {
+    /// By this look-up, which must not wait.
+    pub fn new(seen: impl Fn(u32) -> Option<SeenExit> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(seen))
+    }
+
+    /// How this process ended, if it was seen.
+    pub(crate) fn seen(&self, pid: u32) -> Option<SeenExit> {
+        (self.0)(pid)
+    }
+}
+
+impl fmt::Debug for Exits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exits").finish_non_exhaustive()
+    }
+}
 
 /// What makes an engine one that can be taken over.
+#[derive(Debug)]
 pub struct Keeping {
     /// Where it writes its state down.
     pub ledger: Box<dyn Ledger>,
     /// Who has reaped those whose parent has died.
     pub exits: Option<Exits>,
-}
-
-impl fmt::Debug for Keeping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeping")
-            .field("ledger", &self.ledger)
-            .finish_non_exhaustive()
-    }
 }
 
 /// What a dead engine has left.
@@ -154,6 +166,12 @@ impl Heirloom {
     /// What its workers run. Without output: that is the successor's.
     pub(crate) fn take_spec(&mut self) -> crate::Spec {
         self.settings.take_spec()
+    }
+
+    /// User and group that its workers run as, if not as we do.
+    #[must_use]
+    pub fn identity(&self) -> Option<(u32, u32)> {
+        self.settings.identity()
     }
 
     /// Whether connections to this local address belong to it.

@@ -1,0 +1,9 @@
+module.exports = {
+  apps: [{
+    script: 'index.js',
+    watch: '.'
+  }, {
+    script: './service-worker/',
+    watch: ['./service-worker']
+  }]
+};
