@@ -1,6 +1,7 @@
 //! What may be written on the command line, by clap: raw values only. Their meaning is `plan`'s.
 
 pub(crate) mod app;
+pub(crate) mod boot;
 pub(crate) mod control;
 pub(crate) mod health;
 pub(crate) mod limits;
@@ -63,6 +64,8 @@ pub(crate) enum Verb {
         /// Which shell
         shell: Shell,
     },
+    #[command(flatten)]
+    Boot(Box<boot::BootVerb>),
 }
 
 /// Shells that can complete our command line.

@@ -2,6 +2,7 @@
 //! nowhere else.
 
 mod args;
+mod boot;
 mod commands;
 mod control;
 mod daemon;
@@ -100,6 +101,7 @@ fn perform(verb: Verb, pm2: bool) -> anyhow::Result<Exit> {
             }
             _ => Ok(Exit::Ok),
         },
+        Verb::Boot(verb) => Ok(boot::perform(&verb)),
     }
 }
 

@@ -477,6 +477,8 @@ impl Builder<'_, '_> {
         self.fields
             .insert("script".to_owned(), program.to_string_lossy().into_owned().into());
         self.fields.insert("interpreter".to_owned(), "none".into());
+        // Its workers share the port.
+        self.fields.insert("channel".to_owned(), "node".into());
         let given = self
             .fields
             .get("args")

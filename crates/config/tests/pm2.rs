@@ -144,6 +144,7 @@ fn served_folders_are_apps_of_our_own_binary() {
     let names: Vec<&str> = served.iter().map(|app| app.name.as_str()).collect();
     assert_eq!(names, ["public", "static-page-server-8082"]);
     assert_eq!(served[0].args, ["serve-files"]);
+    assert_eq!(served[0].channel.as_deref(), Some("node"));
     let env: Vec<(&str, &str)> = served[0]
         .env
         .iter()

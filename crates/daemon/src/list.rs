@@ -93,7 +93,10 @@ impl Daemon {
             script_path: kept.facts.script_path.clone(),
             reload,
             last_reload: kept.receipts.back().cloned(),
-            because: kept.because.clone().or_else(|| self.outputs.logs.trouble(&kept.spec.name)),
+            because: kept
+                .because
+                .clone()
+                .or_else(|| self.outputs.logs().trouble(&kept.spec.name)),
             others: others.collect(),
             instances,
         }

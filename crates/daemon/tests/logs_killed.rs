@@ -79,7 +79,10 @@ fn survive(what: &str, spec: &AppSpec, files: &[&str], longest: usize) {
         child = start(home.path(), spec, &ours, None);
     }
     fs::write(home.path().join("stop"), "").unwrap();
-    let paths: Vec<PathBuf> = files.iter().map(|name| home.path().join("logs").join(name)).collect();
+    let paths: Vec<PathBuf> = files
+        .iter()
+        .map(|name| home.path().join("logs").join(name))
+        .collect();
     for path in &paths {
         until("all have ended", || {
             let text = fs::read(path).unwrap_or_default();
@@ -89,7 +92,10 @@ fn survive(what: &str, spec: &AppSpec, files: &[&str], longest: usize) {
     kill(child);
     for path in &paths {
         let count = check(path);
-        println!("{what}: {count} lines through {KILLS} kills in {}", path.display());
+        println!(
+            "{what}: {count} lines through {KILLS} kills in {}",
+            path.display()
+        );
         assert!(count > KILLS, "the writers did not write");
     }
     for fd in numbers().difference(&ours) {
@@ -133,14 +139,19 @@ fn write_lines(name: &str, home: &Path, longest: &str) {
                 0 => usize::try_from(random >> 8).unwrap() % longest,
                 _ => usize::try_from(random >> 8).unwrap() % 90,
             };
-            let line = format!("{name} {number} {} {}\n", "x".repeat(length.max(1)), length.max(1));
+            let line = format!(
+                "{name} {number} {} {}\n",
+                "x".repeat(length.max(1)),
+                length.max(1)
+            );
             out.write_all(line.as_bytes()).unwrap();
             number += 1;
         }
         // wait: not all of the disk in no time
         std::thread::sleep(Duration::from_micros(random % 2_000));
     }
-    out.write_all(format!("{name} {number} end\n").as_bytes()).unwrap();
+    out.write_all(format!("{name} {number} end\n").as_bytes())
+        .unwrap();
 }
 
 /// A process that shares our descriptors and takes the output; it starts the workers if it is the first.

@@ -1,7 +1,9 @@
 //! Which daemon is meant, and how it is reached.
 
 use super::failure::VerbError;
+use crate::keeper;
 use everup_api::v1::{CallError, Client, SOCKET};
+use everup_keeper::{Place, Started};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,8 +58,12 @@ impl Home {
             Err(CallError::NotRunning { .. }) => {}
             result => return Ok((result?, false)),
         }
-        crate::keeper::ensure(&self.path).map_err(|error| VerbError::NotStarted(chain(&error)))?;
-        Ok((self.connect(limit)?, true))
+        let place = Place {
+            home: self.path.clone(),
+            socket: self.socket.clone(),
+        };
+        let started = keeper::ensure(&place).map_err(|error| VerbError::NotStarted(chain(&error)))?;
+        Ok((self.connect(limit)?, started == Started::Now))
     }
 }
 

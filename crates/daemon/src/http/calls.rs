@@ -57,7 +57,7 @@ const fn post(
 }
 
 /// All of them.
-pub(crate) static CALLS: [Call; 17] = [
+pub(crate) static CALLS: [Call; 19] = [
     get("ping", |daemon, _, _| now(body::ok(daemon.pong()))),
     get("list", |daemon, _, asked| {
         let targets = asked.values("target");

@@ -14,7 +14,7 @@ impl Daemon {
         let targets = self.targets(&request.targets)?;
         let files: Vec<PathBuf> = targets.iter().flat_map(|target| self.files(target)).collect();
         let host = Arc::clone(&self);
-        let failed = blocking(move || host.outputs.logs.flush(files)).await?;
+        let failed = blocking(move || host.outputs.logs().flush(files)).await?;
         Ok(answer(&targets, failed, "flushed"))
     }
 
@@ -27,7 +27,7 @@ impl Daemon {
         let names: Vec<String> = targets.iter().map(|target| target.app.name.clone()).collect();
         let host = Arc::clone(&self);
         let failed = blocking(move || {
-            let results = names.iter().map(|name| host.outputs.logs.reopen(Some(name)));
+            let results = names.iter().map(|name| host.outputs.logs().reopen(Some(name)));
             let failed: Vec<String> = results.filter_map(Result::err).flatten().collect();
             if failed.is_empty() { Ok(()) } else { Err(failed) }
         })

@@ -3,8 +3,8 @@
 
 pub(crate) mod apply;
 pub(crate) mod kill;
-pub(crate) mod replace;
 mod logs;
+pub(crate) mod replace;
 mod run;
 pub(crate) mod scale;
 pub(crate) mod small;
