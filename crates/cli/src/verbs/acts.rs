@@ -350,8 +350,9 @@ pub(crate) fn kill(context: &Context) -> Result<Exit, VerbError> {
         context.say("[PM2] [v] PM2 Daemon Stopped");
         return Ok(Exit::Ok);
     }
-    if !context.answer.json {
-        context.say("the daemon has ended");
+    context.say("the daemon has ended");
+    if done.apps.is_empty() && !context.answer.json {
+        return Ok(Exit::Ok);
     }
     tell_only(context, Told::one(&["all".to_owned()], "deleteProcessId", done))
 }
