@@ -217,7 +217,9 @@ fn an_interruption_leaves_the_daemon_at_its_work() -> Result<()> {
         "{code:?} {said}"
     );
     ensure!(daemon.app("deaf")?["state"] == "stopping");
-    ended(&daemon.say(["stop", "deaf", "--now"])?, 0, "deaf stopped")
+    ended(&daemon.say(["stop", "deaf", "--now"])?, 0, "deaf")?;
+    ensure!(daemon.app("deaf")?["state"] == "stopped");
+    Ok(())
 }
 
 /// Waits until the call has reached the daemon.

@@ -121,7 +121,10 @@ fn line(one: &DoneTo, context: &Context) -> String {
         [id] => format!(" (id {id})"),
         ids => format!(" (ids {})", ranges(ids.iter().copied())),
     };
-    format!("{} {}{ids}", harmless(&one.app), harmless(&one.done))
+    match one.done.as_str() {
+        "nothing" => format!("{}: nothing to do", harmless(&one.app)),
+        done => format!("{} {}{ids}", harmless(&one.app), harmless(done)),
+    }
 }
 
 /// Errors are told also to those who want silence.
