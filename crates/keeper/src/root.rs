@@ -20,6 +20,8 @@ pub(crate) struct Root {
     pub(crate) home: PathBuf,
     /// What this program was started as: for the eyes of who looks at the list of processes.
     pub(crate) program: OsString,
+    /// The same of the program from before the upgrade.
+    pub(crate) old_program: OsString,
     /// How many daemons were started.
     pub(crate) incarnation: u64,
     /// How many keepers there were: this one, and those that died or were replaced.
@@ -92,6 +94,7 @@ impl Root {
         };
         put("home", self.home.as_os_str());
         put("program", &self.program);
+        put("old_program", &self.old_program);
         let Record {
             ever_ready,
             trial,
@@ -142,6 +145,7 @@ impl Root {
         match key {
             "home" => self.home = value.into(),
             "program" => self.program = value.into(),
+            "old_program" => self.old_program = value.into(),
             "incarnation" => self.incarnation = number(),
             "keepers" => self.keepers = number(),
             "ever_ready" => self.record.ever_ready = number() != 0,
@@ -168,6 +172,7 @@ mod tests {
         let root = Root {
             home: "/home/a b/ü=\n".into(),
             program: "/usr/bin/everup".into(),
+            old_program: "/old/everup".into(),
             incarnation: 7,
             keepers: 2,
             record: Record {
