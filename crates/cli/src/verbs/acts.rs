@@ -419,7 +419,6 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
             .and_then(|mut client| client.ping());
         match pong {
             Ok(pong) if pong.incarnation != before.incarnation || pong.pid != before.pid => break pong,
-            _ if context.interrupted() => return Err(VerbError::Interrupted),
             _ if Instant::now() > end => {
                 let text = "the daemon was not replaced within 60 s";
                 return Err(VerbError::said(

@@ -135,16 +135,12 @@ impl Context {
         let mut bar = Bar::new(call, self.quiet());
         let done = client.post(call, body, &mut |step| bar.show(&step));
         bar.end();
+        interrupt.release();
         client.set_limit(self.soon());
         match done {
             Err(_) if interrupt.came() => Err(VerbError::Interrupted),
             done => Ok(done?),
         }
-    }
-
-    /// Whether somebody wants us to end.
-    pub(crate) fn interrupted(&self) -> bool {
-        self.interrupt.get().is_some_and(Interrupt::came)
     }
 
     /// Everything, or only these.

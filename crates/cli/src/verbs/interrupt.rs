@@ -1,5 +1,6 @@
 //! Ctrl-C while the daemon works for us: we hang up, and it goes on. Whatever it was asked for has a defined end.
 
+use crate::exit::Exit;
 use everup::signals::Signals;
 use everup_api::v1::Client;
 use std::net::Shutdown;
@@ -25,8 +26,11 @@ impl Interrupt {
             let wait = move || {
                 while signals.wait().is_ok() {
                     told.came.store(true, Ordering::SeqCst);
-                    if let Some(line) = &*told.line.lock().unwrap_or_else(PoisonError::into_inner) {
-                        line.shutdown(Shutdown::Both).ok();
+                    match &*told.line.lock().unwrap_or_else(PoisonError::into_inner) {
+                        Some(line) => {
+                            line.shutdown(Shutdown::Both).ok();
+                        }
+                        None => end(),
                     }
                 }
             };
@@ -43,8 +47,21 @@ impl Interrupt {
         *self.line.lock().unwrap_or_else(PoisonError::into_inner) = client.line();
     }
 
+    /// From now on it ends us, as it does by default.
+    pub(crate) fn release(&self) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Whether it came.
     pub(crate) fn came(&self) -> bool {
         self.came.load(Ordering::SeqCst)
     }
+}
+
+#[expect(
+    clippy::exit,
+    reason = "nothing is under way, and the signal's default action is this"
+)]
+fn end() {
+    std::process::exit(i32::from(Exit::Interrupted.code()));
 }

@@ -46,6 +46,11 @@ impl Told {
         });
     }
 
+    /// Whose apps were concerned.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        self.all().map(|one| one.app.clone())
+    }
+
     fn all(&self) -> impl Iterator<Item = &DoneTo> {
         self.steps.iter().flat_map(|step| &step.done.apps)
     }
