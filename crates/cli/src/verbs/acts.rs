@@ -360,10 +360,7 @@ pub(crate) fn kill(context: &Context) -> Result<Exit, VerbError> {
 /// Waits until nobody listens any more: whoever starts the next daemon finds the way free.
 fn gone(context: &Context) {
     let end = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < end
-        && !context.interrupted()
-        && context.home.connect(Some(Duration::from_secs(1))).is_ok()
-    {
+    while Instant::now() < end && context.home.connect(Some(Duration::from_secs(1))).is_ok() {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
