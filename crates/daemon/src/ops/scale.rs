@@ -56,7 +56,7 @@ impl Daemon {
             kept.spec.instances = Some(workers_text(&workers, to));
         }
         self.scale_to(&turn, to).await?;
-        self.state_changed();
+        self.changed(&app);
         Ok(Deed::new("scaled", &app))
     }
 
