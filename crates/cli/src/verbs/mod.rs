@@ -8,6 +8,7 @@ mod failure;
 mod files;
 mod home;
 mod inherited;
+mod interrupt;
 mod logs;
 mod plan;
 mod progress;
@@ -58,6 +59,7 @@ fn finish(result: Result<Exit, VerbError>, answer: &AnswerArgs, pm2: bool) -> Ex
     });
     match exit {
         Exit::Ok => Exit::Ok,
+        Exit::Interrupted => Exit::Interrupted,
         _ if pm2 => Exit::Unexpected,
         exit => exit,
     }
