@@ -27,6 +27,7 @@ mod order;
 mod output;
 mod record;
 mod serve;
+mod systemd;
 mod target;
 mod view;
 

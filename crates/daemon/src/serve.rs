@@ -8,6 +8,7 @@ use crate::journal::Journal;
 use crate::launcher::Launcher;
 use crate::ops::Steps;
 use crate::output::Outputs;
+use crate::systemd;
 use everup::signals::Signals;
 use everup_api::v1::SOCKET;
 use everup_keeper::{Handoff, Inherited, Ready};
@@ -228,6 +229,7 @@ fn run(
             }
             daemon.adopt(legacy).await;
             ready.report();
+            systemd::ready(daemon.keeper_pid);
         }
         http::serve(daemon, listener).await;
         Ok(())
