@@ -6,6 +6,7 @@ pub(crate) mod control;
 pub(crate) mod health;
 pub(crate) mod limits;
 pub(crate) mod line;
+pub(crate) mod logs;
 pub(crate) mod manage;
 pub(crate) mod supervision;
 pub(crate) mod triggers;
@@ -52,6 +53,9 @@ pub(crate) enum Verb {
     Run(Box<RunArgs>),
     #[command(flatten)]
     Manage(manage::ManageVerb),
+    /// Show what apps write, and have written
+    #[command(alias = "log", after_help = logs::EXAMPLES)]
+    Logs(logs::LogsArgs),
     /// Run the daemon in the foreground, without a keeper
     #[command(hide = true)]
     Daemon(crate::daemon::DaemonArgs),

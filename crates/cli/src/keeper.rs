@@ -2,7 +2,6 @@
 
 use crate::launch::Planner;
 use everup_keeper::{Command, Config, EnsureError, Handoff, Place, Started};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +21,7 @@ fn daemon(handoff: Handoff) -> i32 {
 }
 
 /// Starts keeper and daemon of this home, unless they are there.
-pub(crate) fn ensure(home: &Path) -> Result<Started, EnsureError> {
-    let place = Place {
-        home: home.into(),
-        socket: home.join(everup_api::v1::SOCKET),
-    };
+pub(crate) fn ensure(place: &Place) -> Result<Started, EnsureError> {
     let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-    everup_keeper::ensure(&place, &program, LIMIT)
+    everup_keeper::ensure(place, &program, LIMIT)
 }

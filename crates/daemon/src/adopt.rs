@@ -407,7 +407,7 @@ impl Daemon {
             spec: spec.clone(),
         });
         tokio::spawn(follow(Arc::clone(self), Arc::clone(app), events));
-        self.rearm(app);
+        self.arm_again(app);
         Ok(true)
     }
 }

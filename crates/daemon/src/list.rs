@@ -6,7 +6,7 @@ use crate::logs::paths::Paths;
 use crate::view;
 use everup::{Role, Status, WorkerStatus};
 use everup_api::v1::{Instance, List, Pong};
-use everup_api::{Error, ReloadStatus, Why};
+use everup_api::{Error, ReloadStatus, Why, redact};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ impl Daemon {
                 instance(kept, slot, id, Some(worker), &paths(id), now)
             });
         Listed {
-            spec: kept.spec.clone(),
+            spec: redact::app(&kept.spec),
             state: kept.state(),
             generation: status.map_or(0, |status| status.generation.into()),
             target: kept.target,
@@ -93,7 +93,10 @@ impl Daemon {
             script_path: kept.facts.script_path.clone(),
             reload,
             last_reload: kept.receipts.back().cloned(),
-            because: kept.because.clone(),
+            because: kept
+                .because
+                .clone()
+                .or_else(|| self.outputs.logs().trouble(&kept.spec.name)),
             others: others.collect(),
             instances,
         }

@@ -55,3 +55,9 @@ impl Outputs {
         &self.logs
     }
 }
+
+/// Whom the workers run as, if not as we do.
+pub(crate) fn owner(spec: &everup::Spec) -> Option<(u32, u32)> {
+    let identity = spec.limits.identity.as_ref()?;
+    Some((identity.uid, identity.gid))
+}

@@ -21,7 +21,9 @@ pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     serde_json::from_value(value).map_err(|error| explain(&error))
 }
 
-fn explain(error: &serde_json::Error) -> Error {
+/// What is wrong with a value that was sent, for people.
+#[must_use]
+pub fn explain(error: &serde_json::Error) -> Error {
     let text = error.to_string();
     let words: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
     let (first, others) = match words.split_first() {

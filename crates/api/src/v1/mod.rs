@@ -27,12 +27,12 @@
 //! | `POST /v1/kill` | | stream, [`Done`]; the daemon ends after it |
 //! | `POST /v1/upgrade` | [`Upgrade`] | [`Done`]; the daemon is replaced after it |
 
+mod body;
+
+pub use body::{explain, from_body, from_value};
 mod client;
 
 pub use client::{CallError, Client, Events};
-mod body;
-
-pub use body::{from_body, from_value};
 
 use crate::{AppSpec, Error, Receipt, ReloadStatus, Role, WorkerState};
 use serde::{Deserialize, Serialize};

@@ -17,7 +17,7 @@ pub(super) fn doubts(
 ) -> Vec<String> {
     let mut doubts = Vec::new();
     if program.channel {
-        if workers > 1 && matches!(policy, None | Some(PolicyArg::LeastConnections)) {
+        if workers > 1 && policy == Some(PolicyArg::LeastConnections) {
             doubts.push(
                 "least-connections counts the hand-overs that a worker has not answered yet, unless all workers tell \
                  what they have open, as those written with the crate do"

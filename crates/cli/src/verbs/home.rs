@@ -1,15 +1,12 @@
 //! Which daemon is meant, and how it is reached.
 
 use super::failure::VerbError;
+use crate::keeper;
 use everup_api::v1::{CallError, Client, SOCKET};
+use everup_keeper::{EnsureError, Place, Started};
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// How long a daemon may take until it answers.
-const START: Duration = Duration::from_secs(20);
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// `$EVERUP_HOME`, and where the daemon listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,55 +58,21 @@ impl Home {
             Err(CallError::NotRunning { .. }) => {}
             result => return Ok((result?, false)),
         }
-        launch(&self.path)?;
-        let end = Instant::now() + START;
-        loop {
-            match self.connect(limit) {
-                Err(CallError::NotRunning { .. }) if Instant::now() < end => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(error @ CallError::NotRunning { .. }) => {
-                    return Err(VerbError::NotStarted(format!(
-                        "it does not answer after {} s: {error}; see {}",
-                        START.as_secs(),
-                        self.path.join("daemon.log").display()
-                    )));
-                }
-                result => return Ok((result?, true)),
-            }
-        }
+        let place = Place {
+            home: self.path.clone(),
+            socket: self.socket.clone(),
+        };
+        let started = keeper::ensure(&place).map_err(|error| VerbError::NotStarted(words(&error)))?;
+        Ok((self.connect(limit)?, started == Started::Now))
     }
 }
 
-/// Starts a daemon that outlives us.
-fn launch(home: &Path) -> Result<(), VerbError> {
-    let failed = |what: &str, error: std::io::Error| {
-        VerbError::NotStarted(format!("{what}: {}", crate::error::reason(&error)))
-    };
-    let program = std::env::current_exe().map_err(|error| failed("could not find this program", error))?;
-    std::fs::create_dir_all(home)
-        .map_err(|error| failed(&format!("could not make {}", home.display()), error))?;
-    let log = home.join("daemon.log");
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&log)
-        .map_err(|error| failed(&format!("could not write {}", log.display()), error))?;
-    let mut command = Command::new(program);
-    command
-        .arg("daemon")
-        .arg("--home")
-        .arg(home)
-        .env("EVERUP_HOME", home)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .current_dir("/")
-        .process_group(0);
-    command
-        .spawn()
-        .map(drop)
-        .map_err(|error| failed("could not start it", error))
+fn words(error: &EnsureError) -> String {
+    let source = std::error::Error::source(error);
+    let source = source
+        .and_then(|source| source.downcast_ref())
+        .map(crate::error::reason);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// The home of our user, by the user database's file.
@@ -126,6 +89,7 @@ fn passwd_home() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn home(pm2: bool, variables: &[(&str, &str)], user: Option<&str>) -> Option<(String, String)> {
         let variable = |name: &str| {

@@ -8,6 +8,7 @@ mod failure;
 mod files;
 mod home;
 mod inherited;
+pub(crate) mod logs;
 mod progress;
 mod settings;
 mod show;

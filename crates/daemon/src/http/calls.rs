@@ -57,7 +57,7 @@ const fn post(
 }
 
 /// All of them.
-pub(crate) static CALLS: [Call; 15] = [
+pub(crate) static CALLS: [Call; 19] = [
     get("ping", |daemon, _, _| now(body::ok(daemon.pong()))),
     get("list", |daemon, _, asked| {
         let targets = asked.values("target");
@@ -83,6 +83,16 @@ pub(crate) static CALLS: [Call; 15] = [
     post("start", Right::Own, |daemon, _, asked| {
         long(asked, move |request, steps| async move {
             daemon.start(request, steps).await
+        })
+    }),
+    post("plan", Right::Own, |daemon, _, asked| {
+        now(body::result(
+            from_body(&asked.body).and_then(|request| daemon.plan(&request)),
+        ))
+    }),
+    post("apply", Right::Own, |daemon, _, asked| {
+        long(asked, move |request, steps| async move {
+            daemon.apply(request, steps).await
         })
     }),
     post("restart", Right::Operate, |daemon, _, asked| {
@@ -114,6 +124,12 @@ pub(crate) static CALLS: [Call; 15] = [
         now(body::result(
             from_body(&asked.body).and_then(|request| daemon.signal(&request)),
         ))
+    }),
+    post("flush", Right::Operate, |daemon, _, asked| {
+        long(asked, move |request, _| daemon.flush(request))
+    }),
+    post("reopen", Right::Operate, |daemon, _, asked| {
+        long(asked, move |request, _| daemon.reopen(request))
     }),
     post("reset", Right::Operate, |daemon, _, asked| {
         now(body::result(

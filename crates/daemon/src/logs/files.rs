@@ -29,6 +29,8 @@ pub(super) struct File {
     pause: Option<(Instant, Duration)>,
     /// The pipe whose bytes are to come next, and until when others wait for that; for ever if there is no instant.
     pub(super) owner: Option<(RawFd, Option<Instant>)>,
+    /// The pipe whose bytes came last, as far as that is in the journal.
+    turn: Option<RawFd>,
     /// Pipes that wait for the owner.
     pub(super) waiting: BTreeSet<RawFd>,
 }
@@ -91,6 +93,50 @@ impl Files {
             }
             file.users > 0
         });
+    }
+
+    /// As [`Self::ready`], for bytes that the kernel moves: it is noted whose they are, so that a successor knows whose line
+    /// it is that has no end.
+    pub(super) fn turn(
+        &mut self,
+        path: &Path,
+        pipe: RawFd,
+        now: Instant,
+        journal: &Mutex<Journal>,
+    ) -> Result<Open<'_>, Blocked> {
+        let open = self.ready(path, pipe, now, journal)?;
+        let (fd, length, shared) = (open.descriptor.as_raw_fd(), open.length, open.shared);
+        let file = self.all.entry(path.to_owned()).or_default();
+        if shared && file.turn != Some(pipe) {
+            let noted = lock(journal).note(Record::Turn { file: fd, pipe });
+            noted.map_err(|error| file.failed(path, &error, now))?;
+            file.turn = Some(pipe);
+        }
+        let descriptor = file.descriptor.as_ref();
+        Ok(Open {
+            descriptor: descriptor.ok_or(Blocked {
+                until: now,
+                why: None,
+            })?,
+            length,
+            shared,
+        })
+    }
+
+    /// What a predecessor noted by [`Self::turn`]: if the file ends within a line, its rest comes first.
+    pub(super) fn resume(&mut self, path: &Path, pipe: RawFd, until: Instant) {
+        let Some(file) = self.all.get_mut(path) else {
+            return;
+        };
+        let within = file.descriptor.as_ref().is_some_and(|descriptor| {
+            rustix::fs::fstat(descriptor)
+                .ok()
+                .and_then(|status| u64::try_from(status.st_size).ok())
+                .is_some_and(|end| !ends_a_line(descriptor, end))
+        });
+        if within && file.owner.is_none() {
+            file.owner = Some((pipe, Some(until)));
+        }
     }
 
     pub(super) fn get_mut(&mut self, path: &Path) -> Option<&mut File> {
@@ -186,6 +232,7 @@ impl File {
     }
 
     fn close(&mut self, journal: &Mutex<Journal>) {
+        self.turn = None;
         if let Some(descriptor) = self.descriptor.take() {
             let fd = descriptor.as_raw_fd();
             // Without memory for this, the number stays in the journal, so the descriptor must stay too.
@@ -219,6 +266,15 @@ pub(super) fn told(path: &Path, error: &io::Error) -> String {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether what is before this place is the end of a line. Not known: as if it were.
+pub(super) fn ends_a_line(file: &OwnedFd, end: u64) -> bool {
+    let mut last = [0_u8];
+    let read = end
+        .checked_sub(1)
+        .map(|at| rustix::io::pread(file, &mut last, at));
+    !matches!(read, Some(Ok(1))) || last == *b"\n"
 }
 
 /// For reading and writing; made if it is not there, as are the directories above it.

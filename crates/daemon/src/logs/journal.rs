@@ -75,12 +75,33 @@ pub(super) enum Step {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Record {
-    Pipe { fd: RawFd, route: Route },
-    Aside { fd: RawFd, ends: [RawFd; 2] },
-    Step { fd: RawFd, step: Step },
-    Gone { fd: RawFd },
-    File { fd: RawFd, path: PathBuf },
-    Left { fd: RawFd },
+    Pipe {
+        fd: RawFd,
+        route: Route,
+    },
+    Aside {
+        fd: RawFd,
+        ends: [RawFd; 2],
+    },
+    Step {
+        fd: RawFd,
+        step: Step,
+    },
+    Gone {
+        fd: RawFd,
+    },
+    File {
+        fd: RawFd,
+        path: PathBuf,
+    },
+    Left {
+        fd: RawFd,
+    },
+    /// The kernel is told to move bytes of another pipe to this file, to which several lead.
+    Turn {
+        file: RawFd,
+        pipe: RawFd,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +116,9 @@ pub(super) struct Entry {
 pub(super) struct Ledger {
     pub(super) pipes: BTreeMap<RawFd, Entry>,
     pub(super) files: BTreeMap<RawFd, PathBuf>,
+    /// Whose bytes came last, by file: if they end within a line, its rest is to come first.
+    #[serde(default)]
+    pub(super) turns: BTreeMap<RawFd, RawFd>,
 }
 
 impl Ledger {
@@ -116,12 +140,17 @@ impl Ledger {
             }
             Record::Gone { fd } => {
                 self.pipes.remove(&fd);
+                self.turns.retain(|_, pipe| *pipe != fd);
             }
             Record::File { fd, path } => {
                 self.files.insert(fd, path);
             }
             Record::Left { fd } => {
                 self.files.remove(&fd);
+                self.turns.remove(&fd);
+            }
+            Record::Turn { file, pipe } => {
+                self.turns.insert(file, pipe);
             }
         }
     }
@@ -259,6 +288,8 @@ mod tests {
                 fd: 12,
                 path: "/y".into(),
             },
+            Record::Turn { file: 9, pipe: 7 },
+            Record::Turn { file: 12, pipe: 7 },
             Record::Left { fd: 12 },
             Record::Gone { fd: 99 },
         ]

@@ -28,13 +28,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::files::lock;
+use super::files::{ends_a_line, lock};
 
 /// At most so many bytes by one call, and calls in a row for one pipe: then it is another one's turn.
 const PIECE: usize = 1024 * 1024;
 const TURNS: usize = 16;
 /// How long others wait for the end of a line that somebody has begun.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 /// A line of this length may fill its pipe: 16 pages, each at least half full but for the first.
 const LONG: usize = 28 * 1024;
 /// The longest line is given up if nothing was added to it for so long.
@@ -151,7 +151,7 @@ impl Pipe {
             }
             return Err(if self.ended { Next::End } else { Next::Empty });
         }
-        let file = desk.files.ready(path, pipe, now, desk.journal)?;
+        let file = desk.files.turn(path, pipe, now, desk.journal)?;
         let mut end = file.length;
         let moved = splice(
             &self.fd,
@@ -430,14 +430,6 @@ fn release(desk: &mut Desk<'_>, path: &std::path::Path, pipe: RawFd) {
         file.owner = None;
         desk.released.extend(std::mem::take(&mut file.waiting));
     }
-}
-
-fn ends_a_line(file: &OwnedFd, end: u64) -> bool {
-    let mut last = [0_u8];
-    let read = end
-        .checked_sub(1)
-        .map(|at| rustix::io::pread(file, &mut last, at));
-    !matches!(read, Some(Ok(1))) || last == *b"\n"
 }
 
 /// Takes bytes that are known to be there.

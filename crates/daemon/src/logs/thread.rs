@@ -7,7 +7,7 @@
 use super::Shared;
 use super::files::{Files, lock};
 use super::journal::{Entry, Ledger, Record, Route};
-use super::pump::{Desk, Next, Pipe};
+use super::pump::{Desk, Next, PATIENCE, Pipe};
 use everup::possess;
 use jiff::tz::TimeZone;
 use rustix::event::Timespec;
@@ -86,6 +86,12 @@ impl Thread {
             }
         }
         self.files.sweep(&self.shared.journal);
+        let until = Instant::now() + PATIENCE;
+        for (file, pipe) in &ledger.turns {
+            if let Some(path) = ledger.files.get(file).filter(|_| self.pipes.contains_key(pipe)) {
+                self.files.resume(path, *pipe, until);
+            }
+        }
         // Those in the middle of a write come first: nobody else may write to their files before.
         let under_way: Vec<(RawFd, &Entry)> = ledger.pipes.iter().map(|(fd, entry)| (*fd, entry)).collect();
         for (fd, entry) in under_way {

@@ -1,7 +1,9 @@
 //! What callers may have done to apps. Each operation goes on to its end, whoever still waits for its answer; the answer
 //! says what is true when it is given.
 
+pub(crate) mod apply;
 pub(crate) mod kill;
+mod logs;
 pub(crate) mod replace;
 mod run;
 pub(crate) mod scale;

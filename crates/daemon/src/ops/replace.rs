@@ -3,11 +3,11 @@
 use super::run::Wanted;
 use super::{Deadline, Deed, Each, Failure, Host, Steps};
 use crate::app::{App, Kept, Turn, Variables};
-use crate::daemon::{Daemon, Target};
-use crate::launcher::Prepared;
+use crate::daemon::{Daemon, Target, blocking};
+use crate::launcher::{Facts, Prepared, Triggers};
 use everup::{Cause, Reload, Rollout};
-use everup_api::v1::{Done, On};
-use everup_api::{AppSpec, Error, ErrorCode, Outcome, Phase, Progress, Receipt};
+use everup_api::v1::{Done, On, StepAction};
+use everup_api::{AppSpec, Error, ErrorCode, Outcome, Phase, Progress, Receipt, plan};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -73,10 +73,10 @@ impl Daemon {
     }
 
     async fn replace_one(self: Host, target: Target, order: Order) -> Result<Deed, Failure> {
-        let restart = order.cause == Cause::Restart;
         if let Some(id) = target.id {
             return self.replace_instance(&target.app, id, &order).await;
         }
+        let restart = order.cause == Cause::Restart;
         let (app, doing) = (
             target.app,
             if restart {
@@ -100,20 +100,34 @@ impl Daemon {
         if let Some(inherited) = &order.inherited {
             wanted.inherited = Arc::clone(inherited);
         }
-        let prepared = self.prepare(&wanted.spec, &wanted.inherited).await?;
-        let rolls = can_roll(&app.kept(), &wanted.spec, restart);
-        let runs = app.kept().run.is_some();
-        let result = if rolls {
-            self.roll(&turn, wanted, prepared, &order).await
-        } else {
-            let started = self.run_prepared(&turn, wanted, prepared).await;
-            started.map_err(Failure::from).map(|notices| Deed {
-                notices,
-                ..Deed::new(if runs { "restarted" } else { "started" }, &app)
-            })
-        };
+        let result = self.replace_now(&turn, wanted, &order).await;
         self.state_changed();
         result
+    }
+
+    /// The workers become what is wanted, in the way that the changes need; somebody has the turn.
+    pub(super) async fn replace_now(
+        self: &Host,
+        turn: &Turn,
+        wanted: Wanted,
+        order: &Order,
+    ) -> Result<Deed, Failure> {
+        let app = turn.app();
+        let restart = order.cause == Cause::Restart;
+        let prepared = self.prepare(&wanted.spec, &wanted.inherited).await?;
+        if can_roll(&app.kept(), &wanted.spec, restart) {
+            return self.roll(turn, wanted, prepared, order).await;
+        }
+        let runs = app.kept().run.is_some();
+        let mut notices = self.run_prepared(turn, wanted, prepared).await?;
+        if runs && !restart {
+            notices.push("what has changed cannot change while it runs: it was stopped and started".into());
+        }
+        let done = if runs { "restarted" } else { "started" };
+        Ok(Deed {
+            notices,
+            ..Deed::new(done, app)
+        })
     }
 
     /// The cluster replaces its workers.
@@ -126,49 +140,82 @@ impl Daemon {
     ) -> Result<Deed, Failure> {
         let app = turn.app();
         let restart = order.cause == Cause::Restart;
-        let mut reload = Reload::new().cause(order.cause).replace_env(prepared.spec.env);
+        let Prepared {
+            mut spec,
+            triggers,
+            notices,
+            facts,
+        } = prepared;
+        spec.output = self.outputs.of(app, &wanted.spec, crate::output::owner(&spec));
+        let workers = spec.workers;
+        let mut reload = Reload::new().cause(order.cause);
         if restart {
             reload = reload.rollout(Rollout::restart());
         }
         let cluster = app.kept().cluster();
-        let reloading = cluster.and_then(|cluster| cluster.reload(reload));
-        let Some(reloading) = reloading else {
-            let error = Error::new(ErrorCode::Conflict, format!("`{}` ended meanwhile", app.name));
-            return Err(error.into());
+        let name = app.name.clone();
+        let reloading = blocking(move || cluster.map(|cluster| cluster.reload_to(spec, reload)));
+        let reloading = reloading
+            .await?
+            .transpose()
+            .map_err(|error| self.launcher.explain(error.into()))?;
+        let Some(reloading) = reloading.flatten() else {
+            return Err(Error::new(ErrorCode::Conflict, format!("`{name}` ended meanwhile")).into());
         };
         let generation = reloading.generation();
-        let commit = |kept: &mut Kept| {
-            kept.spec = wanted.spec.clone();
-            kept.inherited = Arc::clone(&wanted.inherited);
-            kept.facts = prepared.facts.clone();
-            kept.wanted = true;
-        };
+        let mut receipt = None;
         if restart {
             let target = app.kept().target;
             let renewed =
                 |kept: &Kept| (kept.run.is_none() || kept.record.renewed(target, generation)).then_some(());
             turn.until(renewed).await?;
-            commit(&mut app.kept());
-            return Ok(Deed {
-                notices: prepared.notices,
-                ..Deed::new("restarted", app)
-            });
-        }
-        let receipt = self.rolled(turn, generation, order.steps.as_ref()).await?;
-        match receipt.outcome {
-            Outcome::Done => {
-                commit(&mut app.kept());
-                Ok(Deed {
-                    receipt: Some(receipt),
-                    notices: prepared.notices,
-                    ..Deed::new("reloaded", app)
-                })
+        } else {
+            let rolled = self.rolled(turn, generation, order.steps.as_ref()).await?;
+            if rolled.outcome != Outcome::Done {
+                return Err(Failure {
+                    error: not_rolled(app, rolled.outcome, rolled.reason.as_deref()),
+                    receipt: Some(rolled),
+                });
             }
-            outcome => Err(Failure {
-                error: not_rolled(app, outcome, receipt.reason.as_deref()),
-                receipt: Some(receipt),
-            }),
+            receipt = Some(rolled);
         }
+        let counted = app.kept().spec.instances != wanted.spec.instances;
+        self.take_over(app, wanted, facts, order.cause, triggers)?;
+        if counted {
+            self.scale_to(turn, workers).await?;
+        }
+        Ok(Deed {
+            receipt,
+            notices: if restart { Vec::new() } else { notices },
+            ..Deed::new(if restart { "restarted" } else { "reloaded" }, app)
+        })
+    }
+
+    /// What runs is what was wanted.
+    pub(super) fn take_over(
+        self: &Host,
+        app: &Arc<App>,
+        wanted: Wanted,
+        facts: Facts,
+        cause: Cause,
+        triggers: Option<Box<dyn Triggers>>,
+    ) -> Result<(), Error> {
+        {
+            let mut kept = app.kept();
+            if let Some(run) = &mut kept.run {
+                run.spec = wanted.spec.clone();
+            }
+            kept.spec = wanted.spec;
+            kept.inherited = wanted.inherited;
+            kept.origin = wanted.origin;
+            kept.facts = facts;
+            kept.wanted = true;
+        }
+        // A trigger that has called us is none to be replaced.
+        if matches!(cause, Cause::Cron | Cause::Watch) {
+            return Ok(());
+        }
+        self.rearm(app, triggers)
     }
 
     /// Waits for the receipt, and tells how it goes.
@@ -222,7 +269,7 @@ impl Daemon {
                 .with_hint(format!("`everup restart {}` starts all of it", app.name))
                 .into());
         };
-        cluster.kill(everup::WorkerId(worker), 15);
+        cluster.replace(everup::WorkerId(worker), order.cause);
         drop(cluster);
         let other = |kept: &Kept| {
             let mut lives = kept.record.lives.iter();
@@ -275,58 +322,20 @@ fn not_rolled(app: &App, outcome: Outcome, reason: Option<&str>) -> Error {
 
 /// The settings with these keys laid over them.
 pub(crate) fn changed(spec: &AppSpec, change: &Map<String, Value>) -> Result<AppSpec, Error> {
-    if change.is_empty() {
-        return Ok(spec.clone());
+    if change.contains_key("name") {
+        let error = Error::new(ErrorCode::Unsupported, "an app cannot get another name");
+        return Err(error.with_hint("start it under the new name, and delete the old one"));
     }
-    let internal = |error: serde_json::Error| Error::new(ErrorCode::Internal, error.to_string());
-    let mut all = serde_json::to_value(spec).map_err(internal)?;
-    if let (Some(all), false) = (all.as_object_mut(), change.contains_key("name")) {
-        for (key, value) in change {
-            match (key.as_str(), value) {
-                (_, Value::Null) => {
-                    all.remove(key);
-                }
-                ("env", Value::Object(new)) => {
-                    let env = all.entry("env").or_insert_with(|| Value::Object(Map::new()));
-                    if let Some(env) = env.as_object_mut() {
-                        env.extend(new.clone());
-                    }
-                }
-                _ => {
-                    all.insert(key.clone(), value.clone());
-                }
-            }
-        }
-    } else {
-        return Err(
-            Error::new(ErrorCode::Unsupported, "an app cannot get another name")
-                .with_hint("start it under the new name, and delete the old one"),
-        );
-    }
-    everup_api::v1::from_value(all)
+    plan::overlay(spec, change).map_err(|error| everup_api::v1::explain(&error))
 }
 
-/// Whether the cluster that runs can do it. What it cannot change while it runs needs another one.
+/// Whether the cluster that runs can do it. What it cannot change while it runs needs another one; so does a restart of
+/// one that is not well.
 fn can_roll(kept: &Kept, wanted: &AppSpec, restart: bool) -> bool {
     let Some(run) = &kept.run else { return false };
-    let well = kept.record.all_ready && !kept.job && kept.target > 0;
-    (well || !restart) && !kept.job && same_but_env(&run.spec, wanted)
-}
-
-/// What a new generation may have otherwise.
-fn same_but_env(old: &AppSpec, new: &AppSpec) -> bool {
-    let bare = |spec: &AppSpec| AppSpec {
-        env: Default::default(),
-        env_file: Vec::new(),
-        filter_env: None,
-        namespace: None,
-        autostart: None,
-        depends_on: Default::default(),
-        instances: None,
-        pm2: Default::default(),
-        ..spec.clone()
-    };
-    bare(old) == bare(new)
+    let well = kept.record.all_ready && kept.target > 0;
+    let action = plan::action(&plan::diff(&run.spec, wanted));
+    !kept.job && (well || !restart) && action != StepAction::Restart
 }
 
 #[cfg(test)]
@@ -357,14 +366,6 @@ mod tests {
             [("A".into(), "1".into()), ("B".into(), "2".into())].into()
         );
         assert_eq!(new.instances.as_deref(), Some("4"));
-        assert!(same_but_env(
-            &spec,
-            &AppSpec {
-                kill_timeout: Some("5s".into()),
-                ..new.clone()
-            }
-        ));
-        assert!(!same_but_env(&spec, &new));
         let error = changed(&spec, &object(json!({"kil_timeout": "1s"}))).unwrap_err();
         assert_eq!(error.code, ErrorCode::UnknownField);
         assert_eq!(error.hint.as_deref(), Some("did you mean `kill_timeout`?"));

@@ -32,14 +32,8 @@ impl Wanted {
 }
 
 impl Daemon {
-    /// What runs of the app is stopped, and it is started as wanted. Answers when its workers are processes. What cannot
-    /// be prepared changes nothing; gives what the user should know.
-    pub(crate) async fn run(self: &Host, turn: &Turn, wanted: Wanted) -> Result<Vec<String>, Error> {
-        let prepared = self.prepare(&wanted.spec, &wanted.inherited).await?;
-        self.run_prepared(turn, wanted, prepared).await
-    }
-
-    /// The same, when it is prepared already.
+    /// What runs of the app is stopped, and it is started as wanted. Answers when its workers are processes; gives what the
+    /// user should know.
     pub(crate) async fn run_prepared(
         self: &Host,
         turn: &Turn,
@@ -55,13 +49,7 @@ impl Daemon {
             facts,
         } = prepared;
         let workers = spec.workers;
-        let name = spec.name.clone();
-        let owner = spec
-            .limits
-            .identity
-            .as_ref()
-            .map(|identity| (identity.uid, identity.gid));
-        spec.output = self.outputs.of(app, &wanted.spec, owner);
+        spec.output = self.outputs.of(app, &wanted.spec, crate::output::owner(&spec));
         {
             let mut kept = app.kept();
             kept.phase = Phase::Starting;
@@ -80,7 +68,7 @@ impl Daemon {
         let keeping = self.keeping(app).map_err(|error| {
             Error::new(
                 ErrorCode::Internal,
-                format!("could not keep what is known of {name}: {error}"),
+                format!("could not keep what is known of `{}`: {error}", app.name),
             )
         })?;
         let start = move || match keeping {
@@ -103,11 +91,7 @@ impl Daemon {
             spec: wanted.spec,
         });
         tokio::spawn(follow(Arc::clone(self), Arc::clone(app), events));
-        if let Some(triggers) = triggers {
-            self.arm(app, triggers).map_err(|error| {
-                Error::new(ErrorCode::Internal, format!("start a thread for {name}: {error}"))
-            })?;
-        }
+        self.rearm(app, triggers)?;
         let result = self.forked(turn, workers).await;
         self.state_changed();
         result.map(|()| notices)
@@ -155,6 +139,23 @@ impl Daemon {
         true
     }
 
+    /// Other triggers for a cluster that goes on.
+    pub(crate) fn rearm(
+        self: &Host,
+        app: &Arc<App>,
+        triggers: Option<Box<dyn Triggers>>,
+    ) -> Result<(), Error> {
+        let old = app.kept().run.as_mut().and_then(|run| run.firing.take());
+        if let Some(old) = old {
+            // It may be in the middle of a call to us.
+            tokio::task::spawn_blocking(move || drop(old));
+        }
+        let Some(triggers) = triggers else { return Ok(()) };
+        let what = format!("start a thread for `{}`", app.name);
+        self.arm(app, triggers)
+            .map_err(|error| Error::new(ErrorCode::Internal, format!("{what}: {error}")))
+    }
+
     fn arm(self: &Host, app: &Arc<App>, triggers: Box<dyn Triggers>) -> io::Result<()> {
         let firing = triggers.start(self.calls(app))?;
         if let Some(run) = &mut app.kept().run {
@@ -164,7 +165,7 @@ impl Daemon {
     }
 
     /// The triggers of an app that was taken over: what fires is found out anew.
-    pub(crate) fn rearm(self: &Host, app: &Arc<App>) {
+    pub(crate) fn arm_again(self: &Host, app: &Arc<App>) {
         let (daemon, app) = (Arc::clone(self), Arc::clone(app));
         tokio::spawn(async move {
             let wanted = Wanted::now(&app.kept());
@@ -192,7 +193,11 @@ impl Daemon {
                 return;
             };
             let wanted = Wanted::now(&app.kept());
-            if let Err(error) = daemon.run(&turn, wanted).await {
+            let started = match daemon.prepare(&wanted.spec, &wanted.inherited).await {
+                Ok(prepared) => daemon.run_prepared(&turn, wanted, prepared).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = started {
                 app.kept().because = Some(error.message);
             }
         });

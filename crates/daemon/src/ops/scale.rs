@@ -1,6 +1,7 @@
 //! `scale`.
 
 use super::{Deadline, Deed, Each, Failure, Host, Steps};
+use crate::app::{Kept, Turn};
 use crate::daemon::{Daemon, Target};
 use everup::MAX_WORKERS;
 use everup_api::v1::{Done, Scale};
@@ -53,25 +54,34 @@ impl Daemon {
                 return Err(error.into());
             }
             kept.spec.instances = Some(workers_text(&workers, to));
-            kept.target = to;
         }
+        self.scale_to(&turn, to).await?;
+        self.state_changed();
+        Ok(Deed::new("scaled", &app))
+    }
+
+    /// So many workers, if it runs; comes back when they are there, and no others.
+    pub(super) async fn scale_to(self: &Host, turn: &Turn, to: u32) -> Result<(), Error> {
+        let app = turn.app();
+        let (cluster, from) = {
+            let mut kept = app.kept();
+            let instances = kept.spec.instances.clone();
+            if let Some(run) = &mut kept.run {
+                run.spec.instances = instances;
+            }
+            (kept.cluster(), std::mem::replace(&mut kept.target, to))
+        };
         if to > from {
-            self.number(&app, to);
+            self.number(app, to);
         }
-        let cluster = app.kept().cluster();
         if let Some(cluster) = cluster {
             cluster.scale(to);
             drop(cluster);
-            let settled =
-                |kept: &crate::app::Kept| (kept.run.is_none() || kept.record.settled(to)).then_some(());
-            let waited = turn.until(settled).await;
-            self.number(&app, to);
-            waited?;
-        } else {
-            self.number(&app, to);
+            let settled = |kept: &Kept| (kept.run.is_none() || kept.record.settled(to)).then_some(());
+            turn.until(settled).await?;
         }
-        self.state_changed();
-        Ok(Deed::new("scaled", &app))
+        self.number(app, to);
+        Ok(())
     }
 }
 

@@ -12,12 +12,15 @@ use std::sync::Arc;
 
 /// How an app is to be started.
 #[derive(Debug, Clone)]
-struct How {
-    wanted: Option<Wanted>,
-    new: bool,
-    update_env: Option<Arc<Variables>>,
-    wait: bool,
-    deadline: Deadline,
+pub(super) struct How {
+    /// `None`: as it is.
+    pub(super) wanted: Option<Wanted>,
+    /// It was not there: if it cannot be started, it is gone again.
+    pub(super) new: bool,
+    pub(super) update_env: Option<Arc<Variables>>,
+    /// Until it is ready.
+    pub(super) wait: bool,
+    pub(super) deadline: Deadline,
 }
 
 impl Daemon {
@@ -91,10 +94,7 @@ impl Daemon {
             let taken =
                 |name: &str| self.app(name).is_some() || specs[..place].iter().any(|spec| spec.name == name);
             if specs[..place].iter().any(|spec| spec.name == name) && !force {
-                return Err(Error::new(
-                    ErrorCode::InvalidValue,
-                    format!("two apps have the name `{name}`"),
-                ));
+                return Err(twice(&name));
             }
             if !taken(&name) {
                 continue;
@@ -116,7 +116,7 @@ impl Daemon {
     }
 
     /// Apps that are waited for must be there, and not wait for each other.
-    fn check_dependencies(&self, specs: &[AppSpec]) -> Result<(), Error> {
+    pub(super) fn check_dependencies(&self, specs: &[AppSpec]) -> Result<(), Error> {
         let known: BTreeMap<String, Vec<String>> = self
             .apps()
             .iter()
@@ -135,7 +135,7 @@ impl Daemon {
         crate::order::check(&known, specs.iter().map(|spec| spec.name.as_str()))
     }
 
-    async fn start_one(self: Host, app: Arc<App>, how: How) -> Result<Deed, Failure> {
+    pub(super) async fn start_one(self: Host, app: Arc<App>, how: How) -> Result<Deed, Failure> {
         let turn = app.claim().turn("being started", how.deadline.0).await?;
         let result = self.start_now(&turn, &how).await;
         if result.is_err() && how.new && app.kept().run.is_none() && app.kept().wanted == how.new {
@@ -240,7 +240,14 @@ async fn ready(turn: &Turn) -> Result<(), Error> {
     })
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
+pub(super) fn twice(name: &str) -> Error {
+    Error::new(
+        ErrorCode::InvalidValue,
+        format!("two apps have the name `{name}`"),
+    )
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
     if name.trim().is_empty() || name.chars().any(char::is_control) {
         let error = Error::new(
             ErrorCode::InvalidValue,
