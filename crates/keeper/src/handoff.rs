@@ -132,10 +132,7 @@ impl Inherited {
         table::each(&mut |fd| {
             numbers.insert(fd);
         })?;
-        // Once the pipe was used, its number means nothing any more.
-        let stale = root.descriptors.pipe.filter(|_| told);
-        let own = root.descriptors.numbers().filter(|own| Some(*own) != stale);
-        for own in own.chain([0, 1, 2, root_fd]) {
+        for own in root.descriptors.own(told).into_iter().chain([0, 1, 2, root_fd]) {
             numbers.remove(&own);
         }
         Ok(Self { numbers })

@@ -75,6 +75,14 @@ impl Descriptors {
         })
     }
 
+    /// Those that are the keeper's now. Once the pipe was used (`told`), its number means nothing any more: another of
+    /// the keeper's own descriptors may have it.
+    pub(crate) fn own(&self, told: bool) -> Vec<RawFd> {
+        let pipe = self.pipe.filter(|_| !told);
+        let now = Self { pipe, ..self.clone() };
+        now.numbers().collect()
+    }
+
     /// Those that are open.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
         self.all().into_iter().filter_map(|(_, fd)| fd)
@@ -187,6 +195,23 @@ mod tests {
         };
         assert_eq!(Root::decode(&root.encode()), root);
         assert_eq!(root.descriptors.numbers().collect::<Vec<_>>(), [3, 5, 99]);
+    }
+
+    #[test]
+    fn a_number_that_was_the_pipes_may_be_anothers() {
+        let descriptors = Descriptors {
+            signals: Some(3),
+            pipe: Some(3),
+            lock: Some(4),
+            ..Descriptors::default()
+        };
+        assert_eq!(descriptors.own(true), [4, 3]);
+        let pipe = Descriptors {
+            pipe: Some(3),
+            ..Descriptors::default()
+        };
+        assert_eq!(pipe.own(true), []);
+        assert_eq!(pipe.own(false), [3]);
     }
 
     #[test]
