@@ -94,7 +94,7 @@ fn perform(verb: Verb, pm2: bool) -> anyhow::Result<Exit> {
         }
         Verb::Daemon(args) => daemon::run(args),
         Verb::Manage(verb) => Ok(verbs::perform(&verb, pm2)),
-        Verb::Logs(args) => verbs::logs::run(&args, pm2),
+        Verb::Logs(args) => Ok(verbs::logs(&args, pm2)),
         Verb::Completion { shell } => match commands::completion::completion(shell) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(error).context("could not write the completion script")

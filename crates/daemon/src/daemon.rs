@@ -29,6 +29,8 @@ pub(crate) struct Daemon {
     pub(crate) exits: Option<everup::estate::Exits>,
     /// The way to another program; `None` without a keeper.
     pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+    /// The program that takes over when this process ends.
+    successor: Mutex<Option<everup_keeper::Checked>>,
     list: Mutex<List>,
     /// Whether nothing new may begin: the daemon ends.
     ending: watch::Sender<Ending>,
@@ -43,7 +45,7 @@ pub(crate) enum Ending {
     /// Nothing is left: the process ends.
     Over,
     /// The process ends, and a successor goes on with everything.
-    HandOver(i32),
+    HandOver,
 }
 
 /// All apps, by name.
@@ -84,6 +86,7 @@ impl Daemon {
             incarnation: parts.incarnation,
             exits: parts.exits,
             upgrade: parts.upgrade,
+            successor: Mutex::default(),
             list: Mutex::default(),
             ending: watch::Sender::new(Ending::No),
         })
@@ -210,6 +213,20 @@ impl Daemon {
             }
             further
         });
+    }
+
+    /// This process ends when all answers are given, and another program goes on.
+    pub(crate) fn hand_over(&self, to: everup_keeper::Checked) {
+        *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
+        self.end(Ending::HandOver);
+    }
+
+    /// Who goes on, if this process is to be replaced.
+    pub(crate) fn successor(&self) -> Option<everup_keeper::Checked> {
+        self.successor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Waits until it is that far.

@@ -105,7 +105,11 @@ impl Daemon {
     /// Why workers ended.
     pub(crate) fn why(&self, targets: &[String], limit: usize) -> Result<Vec<Why>, Error> {
         let targets = self.targets(targets)?;
-        Ok(targets.iter().map(|target| why(&target.app, limit)).collect())
+        let lines = |app: &App, worker| self.outputs.logs().last_lines(&app.name, worker);
+        Ok(targets
+            .iter()
+            .map(|target| why(&target.app, limit, lines))
+            .collect())
     }
 }
 
@@ -159,13 +163,22 @@ fn instance(
     shown
 }
 
-fn why(app: &App, limit: usize) -> Why {
+fn why(app: &App, limit: usize, lines: impl Fn(&App, u32) -> Option<Vec<String>>) -> Why {
     let kept = app.kept();
     let mut exits: Vec<_> = kept.exits.iter().cloned().collect();
     if let Some(run) = &kept.run {
         exits.extend(run.cluster.exits().iter().map(view::exit));
     }
     exits.reverse();
+    // Numbers of workers come again when an app is started anew: the lines are those of the last one.
+    let mut seen = BTreeSet::new();
+    for exit in exits.iter_mut().filter(|exit| !exit.lines_known) {
+        if seen.insert(exit.worker)
+            && let Some(lines) = lines(app, exit.worker)
+        {
+            (exit.last_lines, exit.lines_known) = (lines, true);
+        }
+    }
     let summary = match (&kept.because, exits.first()) {
         (Some(because), _) => format!("{} is {}: {because}", app.name, kept.state_name()),
         (None, Some(exit)) => format!(

@@ -166,17 +166,13 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
         ),
     )
     .ok();
-    // Dropping it would stop what runs: whoever comes next goes on with it.
-    std::mem::forget(Arc::clone(&daemon));
     let ended = run(Arc::clone(&daemon), listener, signals, Some((legacy, ready)));
-    match daemon.ending() {
-        Ending::HandOver(code) => code,
-        Ending::No | Ending::Stopping | Ending::Over => {
-            fs::remove_file(home.join(SOCKET)).ok();
-            fs::remove_file(daemon.home.pid_file()).ok();
-            i32::from(ended.is_err())
-        }
+    if let Some(successor) = daemon.successor() {
+        successor.go();
     }
+    fs::remove_file(home.join(SOCKET)).ok();
+    fs::remove_file(daemon.home.pid_file()).ok();
+    i32::from(ended.is_err())
 }
 
 type Begun = (Arc<Daemon>, UnixListener, Signals, Legacy);

@@ -242,6 +242,7 @@ fn until(what: &str, mut true_now: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !true_now() {
         assert!(begun.elapsed() < LIMIT, "not in time: {what}");
+        // wait: for a state, looked at again and again
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::memory;
 use crate::policy::UPGRADE;
 use crate::root::Root;
-use crate::sys::table;
+use crate::sys::{process, table};
 
 /// What the keeper hands to a daemon.
 #[derive(Debug)]
@@ -104,18 +104,29 @@ pub(crate) fn tell(link: &Link, pipe: Option<RawFd>, text: &str) {
 pub struct Upgrade(Arc<Link>);
 
 impl Upgrade {
-    /// Looks whether the program can take over, by running it with `--keeper-check`. Gives the exit code that the daemon
-    /// must end with now; the new program's daemon adopts what this one leaves. If it does not become ready, this program
-    /// comes back, and [`Handoff::fell_back`] says why.
+    /// Looks whether the program can take over, by running it with `--keeper-check`.
     ///
     /// # Errors
     /// The program cannot be run, takes longer than `limit`, or speaks another version.
-    pub fn request(&self, program: &Path, limit: Duration) -> Result<i32, CheckError> {
+    pub fn check(&self, program: &Path, limit: Duration) -> Result<Checked, CheckError> {
         check::check(program, limit)?;
         self.0
             .set_program(program.as_os_str())
             .map_err(CheckError::Path)?;
-        Ok(UPGRADE)
+        Ok(Checked(()))
+    }
+}
+
+/// A program that can take over.
+#[derive(Debug)]
+#[must_use = "nothing is replaced until it goes"]
+pub struct Checked(());
+
+impl Checked {
+    /// Ends this daemon at once, as if it was killed: nothing is dropped, so nothing is closed. The new program's daemon
+    /// adopts. If it does not become ready, this program comes back, and [`Handoff::fell_back`] says why.
+    pub fn go(self) -> ! {
+        process::exit_now(UPGRADE)
     }
 }
 
@@ -132,7 +143,12 @@ impl Inherited {
         table::each(&mut |fd| {
             numbers.insert(fd);
         })?;
-        for own in root.descriptors.own(told).into_iter().chain([0, 1, 2, root_fd]) {
+        let mut own = root.descriptors.clone();
+        if told {
+            // Its number means nothing any more, or something else.
+            own.pipe = None;
+        }
+        for own in own.numbers().chain([0, 1, 2, root_fd]) {
             numbers.remove(&own);
         }
         Ok(Self { numbers })

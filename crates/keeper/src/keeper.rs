@@ -5,7 +5,8 @@
 
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::mem;
+use std::os::fd::{AsRawFd as _, IntoRawFd as _, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{ExitCode, ExitStatus};
@@ -31,8 +32,9 @@ use crate::sys::{process, signals, table};
 /// When there can be no child.
 const CLONE_AGAIN: Duration = Duration::from_secs(1);
 
-/// Passed on to the daemon.
-pub(crate) const FORWARDED: [i32; 6] = [
+/// What the keeper reads. All but the first are passed on to the daemon.
+pub(crate) const BLOCKED: [i32; 7] = [
+    libc::SIGCHLD,
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -83,6 +85,16 @@ impl Keeper {
                 return ExitCode::from(code);
             }
         }
+    }
+
+    /// Makes good what a daemon has closed by mistake: without it the keeper would hear nothing, and never sleep.
+    fn make_signals(&mut self) {
+        match signals::block(&BLOCKED) {
+            Ok(signals) => self.signals = signals.into_raw_fd(),
+            Err(_) => thread::sleep(CLONE_AGAIN),
+        }
+        self.root.descriptors.signals = Some(self.signals);
+        self.save();
     }
 
     /// Writes down what must be known after our death.
@@ -156,7 +168,7 @@ impl Loop {
         }
     }
 
-    fn wait(&self) {
+    fn wait(&mut self) {
         let until = match self.daemon {
             Daemon::Waits { until } => Some(until),
             Daemon::Runs { .. } => self.trial,
@@ -166,8 +178,13 @@ impl Loop {
             Timespec::try_from(left).ok()
         });
         let signals = table::lend(self.keeper.signals);
+        let mut descriptors = [PollFd::new(&signals, PollFlags::IN)];
         // Too early is no harm.
-        poll(&mut [PollFd::new(&signals, PollFlags::IN)], limit.as_ref()).ok();
+        poll(&mut descriptors, limit.as_ref()).ok();
+        if descriptors[0].revents().contains(PollFlags::NVAL) {
+            log::line(format_args!("the daemon closed a descriptor of the keeper"));
+            self.keeper.make_signals();
+        }
     }
 
     fn read_signals(&mut self) {
@@ -307,7 +324,7 @@ impl Loop {
         root.record.quick = 0;
         root.fell_back = None;
         root.previous = Some("an upgrade".to_owned());
-        root.program.clone_from(&program);
+        root.old_program = mem::replace(&mut root.program, program.clone());
         self.keeper.save();
         let error = self.exec(&program, UPGRADED);
         let why = format!("the new program could not be started: {error}");
@@ -335,6 +352,7 @@ impl Loop {
         let Some(old) = root.descriptors.old.take() else {
             return self.keeper.save();
         };
+        root.program = mem::take(&mut root.old_program);
         let new = root.descriptors.executable.replace(old);
         self.keeper.save();
         drop(new.map(table::take));

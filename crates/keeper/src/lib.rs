@@ -38,6 +38,6 @@ pub use arguments::{Command, KEEPER};
 pub use check::{CHECK, CheckError};
 pub use ensure::{EnsureError, LOG, Place, Started, ensure};
 pub use exits::{Exits, exit_by_pidfd};
-pub use handoff::{Handoff, Inherited, Ready, Upgrade};
+pub use handoff::{Checked, Handoff, Inherited, Ready, Upgrade};
 pub use memory::{Contents, Memory, find};
 pub use run::{Config, run};

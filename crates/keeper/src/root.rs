@@ -20,6 +20,8 @@ pub(crate) struct Root {
     pub(crate) home: PathBuf,
     /// What this program was started as: for the eyes of who looks at the list of processes.
     pub(crate) program: OsString,
+    /// The same of the program from before the upgrade.
+    pub(crate) old_program: OsString,
     /// How many daemons were started.
     pub(crate) incarnation: u64,
     /// How many keepers there were: this one, and those that died or were replaced.
@@ -75,14 +77,6 @@ impl Descriptors {
         })
     }
 
-    /// Those that are the keeper's now. Once the pipe was used (`told`), its number means nothing any more: another of
-    /// the keeper's own descriptors may have it.
-    pub(crate) fn own(&self, told: bool) -> Vec<RawFd> {
-        let pipe = self.pipe.filter(|_| !told);
-        let now = Self { pipe, ..self.clone() };
-        now.numbers().collect()
-    }
-
     /// Those that are open.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
         self.all().into_iter().filter_map(|(_, fd)| fd)
@@ -100,6 +94,7 @@ impl Root {
         };
         put("home", self.home.as_os_str());
         put("program", &self.program);
+        put("old_program", &self.old_program);
         let Record {
             ever_ready,
             trial,
@@ -150,6 +145,7 @@ impl Root {
         match key {
             "home" => self.home = value.into(),
             "program" => self.program = value.into(),
+            "old_program" => self.old_program = value.into(),
             "incarnation" => self.incarnation = number(),
             "keepers" => self.keepers = number(),
             "ever_ready" => self.record.ever_ready = number() != 0,
@@ -176,6 +172,7 @@ mod tests {
         let root = Root {
             home: "/home/a b/ü=\n".into(),
             program: "/usr/bin/everup".into(),
+            old_program: "/old/everup".into(),
             incarnation: 7,
             keepers: 2,
             record: Record {
@@ -195,23 +192,6 @@ mod tests {
         };
         assert_eq!(Root::decode(&root.encode()), root);
         assert_eq!(root.descriptors.numbers().collect::<Vec<_>>(), [3, 5, 99]);
-    }
-
-    #[test]
-    fn a_number_that_was_the_pipes_may_be_anothers() {
-        let descriptors = Descriptors {
-            signals: Some(3),
-            pipe: Some(3),
-            lock: Some(4),
-            ..Descriptors::default()
-        };
-        assert_eq!(descriptors.own(true), [4, 3]);
-        let pipe = Descriptors {
-            pipe: Some(3),
-            ..Descriptors::default()
-        };
-        assert_eq!(pipe.own(true), []);
-        assert_eq!(pipe.own(false), [3]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use rustix::process::PidfdFlags;
 use crate::arguments::Command;
 use crate::check::ANSWER;
 use crate::handoff::Handoff;
-use crate::keeper::{FORWARDED, Keeper};
+use crate::keeper::{BLOCKED, Keeper};
 use crate::link::Link;
 use crate::log;
 use crate::memory::{self, Memory};
@@ -34,7 +34,7 @@ pub(crate) const BUSY: &str = "busy";
 #[non_exhaustive]
 pub struct Config {
     /// The daemon: called in a thread of a new process; what it gives is that process's exit code. 0: the work is done,
-    /// the keeper ends too. The code of [`Upgrade::request`](crate::Upgrade::request): another program takes over.
+    /// the keeper ends too. Any other: another daemon is started. To come back only means to have closed what was dropped.
     ///
     /// SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 are blocked in it, so that none is lost before it reads them
     /// (`signalfd`); the keeper passes its own on.
@@ -180,9 +180,7 @@ fn equip(root: &mut Root) -> Result<RawFd, StartError> {
     let me = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(me))
         .map_err(|error| StartError::System("cannot become a subreaper", error.into()))?;
-    let mut blocked = FORWARDED.to_vec();
-    blocked.push(libc::SIGCHLD);
-    let signals = signals::block(&blocked)
+    let signals = signals::block(&BLOCKED)
         .map_err(system("cannot read signals"))?
         .into_raw_fd();
     let pidfd = rustix::process::pidfd_open(me, PidfdFlags::empty())

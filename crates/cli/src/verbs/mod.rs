@@ -8,7 +8,7 @@ mod failure;
 mod files;
 mod home;
 mod inherited;
-pub(crate) mod logs;
+mod logs;
 mod progress;
 mod settings;
 mod show;
@@ -16,7 +16,8 @@ mod start;
 mod told;
 mod watch;
 
-use crate::args::manage::ManageVerb;
+use crate::args::logs::LogsArgs;
+use crate::args::manage::{AnswerArgs, ManageVerb};
 use crate::exit::Exit;
 use crate::output::paint;
 use crate::terminal::colour_wanted;
@@ -30,6 +31,17 @@ use std::io::{self, IsTerminal, Write};
 pub(crate) fn perform(verb: &ManageVerb, pm2: bool) -> Exit {
     let answer = verb.answer();
     let result = Context::new(pm2, answer).and_then(|context| call(&context, verb));
+    finish(result, answer, pm2)
+}
+
+/// `logs`, which has options of its own.
+pub(crate) fn logs(args: &LogsArgs, pm2: bool) -> Exit {
+    let answer = AnswerArgs::default();
+    let result = Context::new(pm2, &answer).and_then(|context| logs::run(&context, args));
+    finish(result, &answer, pm2)
+}
+
+fn finish(result: Result<Exit, VerbError>, answer: &AnswerArgs, pm2: bool) -> Exit {
     let exit = result.unwrap_or_else(|error| {
         let text = if answer.json {
             error.json().to_string()

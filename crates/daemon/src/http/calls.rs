@@ -57,7 +57,7 @@ const fn post(
 }
 
 /// All of them.
-pub(crate) static CALLS: [Call; 19] = [
+pub(crate) static CALLS: [Call; 20] = [
     get("ping", |daemon, _, _| now(body::ok(daemon.pong()))),
     get("list", |daemon, _, asked| {
         let targets = asked.values("target");
@@ -145,6 +145,12 @@ pub(crate) static CALLS: [Call; 19] = [
         now(body::result(
             from_body(&asked.body).and_then(|request| daemon.launch(&request)),
         ))
+    }),
+    post("upgrade", Right::Own, |daemon, _, asked| {
+        long(
+            asked,
+            move |request, _| async move { daemon.upgrade(request).await },
+        )
     }),
     post("kill", Right::Own, |daemon, _, asked| {
         long(asked, move |_: v1::Save, steps| async move {

@@ -139,6 +139,11 @@ impl Files {
         }
     }
 
+    /// How many pipes lead to it.
+    pub(super) fn users(&self, path: &Path) -> usize {
+        self.all.get(path).map_or(0, |file| file.users)
+    }
+
     pub(super) fn get_mut(&mut self, path: &Path) -> Option<&mut File> {
         self.all.get_mut(path)
     }

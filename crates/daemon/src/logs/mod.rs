@@ -83,7 +83,16 @@ struct Shared {
     /// By app, then by stream and files.
     troubles: Mutex<BTreeMap<String, BTreeMap<Vec<PathBuf>, String>>>,
     adopted: BTreeSet<RawFd>,
+    /// The last lines of workers that have ended, by app and worker: of standard output, of standard error. `None` is
+    /// for a stream whose file was not theirs alone.
+    tails: Mutex<BTreeMap<(String, u32), Tails>>,
 }
+
+type Tails = [Option<Vec<String>>; 2];
+
+/// The last lines of so many workers are kept, and so many lines of each.
+const TAILS: usize = 1024;
+const LINES: usize = 20;
 
 /// An app whose output is kept.
 #[derive(Clone)]
@@ -189,9 +198,24 @@ impl Logs {
         !routes.any(|route| route.app == app && route.worker == worker.0)
     }
 
+    /// The last lines that a worker wrote which has ended: those of standard output, then those of standard error. `None`
+    /// if that cannot be known: others wrote to the same file meanwhile, or it was started under another daemon.
+    #[must_use]
+    pub fn last_lines(&self, app: &str, worker: u32) -> Option<Vec<String>> {
+        let tails = lock(&self.shared.tails);
+        let [out, err] = tails.get(&(app.to_owned(), worker))?.clone();
+        let (mut lines, err) = (out?, err?);
+        // Errors say more.
+        let surplus = (lines.len() + err.len()).saturating_sub(LINES);
+        lines.drain(..surplus.min(lines.len()));
+        lines.extend(err);
+        Some(lines)
+    }
+
     /// The app is no more. Pipes that are still open are read to their end.
     pub fn forget(&self, app: &str) {
         lock(&self.shared.troubles).remove(app);
+        lock(&self.shared.tails).retain(|(of, _), _| of != app);
     }
 }
 
@@ -222,6 +246,7 @@ impl Shared {
             commands: Mutex::default(),
             wake: rustix::event::eventfd(0, flags)?,
             troubles: Mutex::default(),
+            tails: Mutex::default(),
         })
     }
 
@@ -229,6 +254,16 @@ impl Shared {
         lock(&self.commands).push(command);
         // Full: it has been woken often enough.
         rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+    }
+
+    /// How a stream of a worker ended; `None` takes back what is known of an earlier one of the same number.
+    fn tail(&self, route: &Route, lines: Option<Vec<String>>) {
+        let mut tails = lock(&self.tails);
+        let key = (route.app.clone(), route.worker);
+        tails.entry(key).or_default()[usize::from(route.err)] = lines;
+        while tails.len() > TAILS {
+            tails.pop_first();
+        }
     }
 
     /// Files that an app's workers write to now.

@@ -55,6 +55,8 @@ pub(super) struct Pipe {
     long: Option<(usize, Instant)>,
     /// The kernel cannot move its bytes: its file's file system does not know how.
     by_hand: bool,
+    /// Where in its first file the worker's own bytes begin, as long as nobody else writes there.
+    pub(super) begin: Option<u64>,
 }
 
 /// A write under way.
@@ -112,6 +114,7 @@ impl Pipe {
             retry: None,
             long: None,
             by_hand: false,
+            begin: None,
         }
     }
 

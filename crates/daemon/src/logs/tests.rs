@@ -300,6 +300,39 @@ fn nothing_is_opened_for_no_files() {
     assert!(logs.drained("a", WorkerId(1)));
 }
 
+#[test]
+fn what_a_worker_wrote_last() {
+    let home = tempfile::tempdir().unwrap();
+    let logs = logs(home.path());
+    let outputs = logs.app(app(spec("a")));
+    let ended = |worker, streams: [File; 2]| {
+        drop(streams);
+        until("it has ended", || logs.drained("a", WorkerId(worker)));
+    };
+    let both = |worker| [Stream::Out, Stream::Err].map(|stream| open(&outputs, worker, stream));
+    let mut first = both(1);
+    first[0].write_all(b"hello\n").unwrap();
+    ended(1, first);
+    assert_eq!(logs.last_lines("a", 1).unwrap(), ["hello"]);
+    let mut second = both(2);
+    for line in 0..30 {
+        second[0].write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+    second[1].write_all(b"Error\n  at x").unwrap();
+    ended(2, second);
+    let lines = logs.last_lines("a", 2).unwrap();
+    assert_eq!((lines.len(), lines[0].as_str()), (20, "12"));
+    assert_eq!(lines[18..], ["Error", "  at x"]);
+    // Two at a time: nobody knows whose the lines are.
+    let (third, mut fourth) = (both(3), both(4));
+    fourth[0].write_all(b"x\n").unwrap();
+    ended(3, third);
+    ended(4, fourth);
+    assert_eq!((logs.last_lines("a", 3), logs.last_lines("a", 4)), (None, None));
+    logs.forget("a");
+    assert_eq!(logs.last_lines("a", 2), None);
+}
+
 /// A predecessor that died at a certain point: it made these, and never closed them.
 struct Dead {
     home: tempfile::TempDir,

@@ -35,6 +35,8 @@ pub(super) enum Command {
 }
 
 const EVENTS: usize = 64;
+/// Of a worker's last lines, at most so many bytes.
+const TAIL: u64 = 4 * 1024;
 /// Something is wrong with the pipe itself.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -153,10 +155,13 @@ impl Thread {
         for command in commands {
             match command {
                 Command::Pipe(fd, route) => {
+                    self.shared.tail(&route, None);
                     let record = Record::Gone { fd: fd.as_raw_fd() };
+                    let number = fd.as_raw_fd();
                     if self.add(Pipe::new(fd, route)).is_err() {
                         self.note(record);
                     }
+                    self.alone(number);
                 }
                 Command::Reopen(app, reply) => {
                     let of = |app: &String| self.shared.files_of(app);
@@ -282,10 +287,46 @@ impl Thread {
         }
     }
 
+    /// A new pipe: is its first file its own from now on? That of others is not any more.
+    fn alone(&mut self, fd: RawFd) {
+        let Some(path) = self
+            .pipes
+            .get(&fd)
+            .and_then(|pipe| pipe.route.files.first().cloned())
+        else {
+            return;
+        };
+        let alone = self.files.users(&path) == 1;
+        if !alone {
+            let others = self.pipes.values_mut();
+            others
+                .filter(|pipe| pipe.route.files.contains(&path))
+                .for_each(|pipe| pipe.begin = None);
+        }
+        if let Some(pipe) = self.pipes.get_mut(&fd).filter(|_| alone) {
+            pipe.begin = Some(path.metadata().map_or(0, |status| status.len()));
+        }
+    }
+
+    /// What the worker wrote last, before others write there.
+    fn tail(&self, pipe: &Pipe) {
+        let lines = pipe.begin.and_then(|begin| {
+            let file = std::fs::File::open(pipe.route.files.first()?).ok()?;
+            let end = file.metadata().ok()?.len();
+            super::tail::last(&file, super::LINES, end.saturating_sub(begin).min(TAIL)).ok()
+        });
+        let texts = lines.map(|lines| {
+            let text = |line: &Vec<u8>| String::from_utf8_lossy(line).into_owned();
+            lines.iter().map(text).collect()
+        });
+        self.shared.tail(&pipe.route, texts);
+    }
+
     fn bury(&mut self, fd: RawFd) {
         let Some(pipe) = self.pipes.remove(&fd) else {
             return;
         };
+        self.tail(&pipe);
         epoll::delete(&self.epoll, &pipe.fd).ok();
         let noted = lock(&self.shared.journal).note(Record::Gone { fd });
         for path in &pipe.route.files {

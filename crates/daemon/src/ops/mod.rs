@@ -10,6 +10,7 @@ pub(crate) mod scale;
 pub(crate) mod small;
 pub(crate) mod start;
 pub(crate) mod stop;
+mod upgrade;
 
 use crate::app::App;
 use crate::daemon::{Daemon, Target};

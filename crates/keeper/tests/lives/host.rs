@@ -200,11 +200,11 @@ impl Host {
             // The mark first, then the child: so its end is found whatever its pid was before.
             ["spawn", script @ ..] => {
                 let mark = self.exits.mark();
-                let child = Command::new("/bin/sh")
-                    .args(["-c", &script.join(" ")])
-                    .spawn()
-                    .expect("a shell");
-                format!("mark={mark} child={}", child.id())
+                let child = Command::new("/bin/sh").args(["-c", &script.join(" ")]).spawn();
+                let mut child = child.expect("a shell");
+                let pid = child.id();
+                thread::spawn(move || child.wait());
+                format!("mark={mark} child={pid}")
             }
             ["end", mark, pid] => {
                 let (mark, pid) = (mark.parse().expect("a mark"), pid.parse().expect("a pid"));
@@ -219,10 +219,10 @@ impl Host {
                 std::mem::forget(copy);
                 format!("fd={number}")
             }
-            ["upgrade", path] => match self.upgrade.request(Path::new(path), Duration::from_secs(10)) {
-                Ok(asked) => {
-                    code = Some(asked);
-                    "asked=yes".to_owned()
+            ["upgrade", path] => match self.upgrade.check(Path::new(path), Duration::from_secs(10)) {
+                Ok(checked) => {
+                    stream.write_all(b"asked=yes").ok();
+                    checked.go()
                 }
                 Err(error) => format!("asked=no {error}"),
             },

@@ -11,11 +11,12 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use super::context::Context;
+use super::failure::VerbError;
 use crate::args::logs::LogsArgs;
+use crate::error::reason;
 use crate::exit::Exit;
-use crate::terminal::{Screen, harmless};
-use anyhow::Context;
-use everup_api::v1::{App, CallError, Client, List, SOCKET};
+use everup_api::v1::{App, CallError, Client, List};
 use follow::{News, Watch};
 use jiff::Zoned;
 use reader::Reader;
@@ -27,8 +28,6 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long the daemon may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
 /// How often the daemon is asked for files.
 const REFRESH: Duration = Duration::from_secs(2);
 /// pm2's labels of the last lines are so wide, cut or filled.
@@ -48,45 +47,29 @@ pub(crate) struct Request<'a> {
 }
 
 /// The verb, for the daemon of this environment.
-pub(crate) fn run(args: &LogsArgs, pm2: bool) -> anyhow::Result<Exit> {
-    let home = crate::daemon::home(None)?;
-    let socket = home.join(SOCKET);
+pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<Exit, VerbError> {
     let target = match args.target.as_str() {
         "everup" | "PM2" => "all",
         target => target,
     };
-    let ask = |limit| {
-        let mut client = Client::connect(&socket, Some(limit))?;
+    let list = |mut client: Client| -> Result<Vec<App>, CallError> {
         let list: List = client.get("list", &[("target", target)])?;
         Ok(list.apps)
     };
-    let apps = match ask(ANSWER) {
-        Ok(apps) => apps,
-        Err(error) => return Ok(refuse(&error)),
-    };
+    let apps = list(context.reader()?)?;
     let request = Request {
         args,
-        pm2,
-        colour: Screen::stdout().colour,
-        daemon_log: &home.join("daemon.log"),
+        pm2: context.pm2,
+        colour: context.screen.colour,
+        daemon_log: &context.home.path.join("daemon.log"),
     };
     // A daemon that dies and comes back is no reason to end: the files are there.
-    let mut again = || ask(REFRESH).ok();
-    logs(request, apps, &mut again).context("could not write to standard output")?;
+    let mut again = || list(context.home.connect(Some(REFRESH)).ok()?).ok();
+    logs(request, apps, &mut again).map_err(|error| {
+        let message = format!("could not write to standard output: {}", reason(&error));
+        VerbError::said(Exit::Unexpected, message, None)
+    })?;
     Ok(Exit::Ok)
-}
-
-fn refuse(error: &CallError) -> Exit {
-    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
-    let text = harmless(&format!("{error}{}", source.unwrap_or_default()));
-    let (hint, exit) = match error {
-        CallError::Refused(error) => (error.hint.clone(), Exit::Refused),
-        CallError::NotRunning { .. } => (Some("everup start starts one".into()), Exit::NoAnswer),
-        _ => (None, Exit::NoAnswer),
-    };
-    let hint = hint.map(|hint| format!("\n  hint: {}", harmless(&hint)));
-    writeln!(io::stderr(), "error: {text}{}", hint.unwrap_or_default()).ok();
-    exit
 }
 
 /// Shows the last lines, then new ones until the reader is gone. `apps` are those that the target names.
@@ -222,12 +205,17 @@ impl<'a> Page<'a> {
         if self.request.pm2 {
             look.width = PM2_LABEL;
         }
-        if headed {
+        // pm2 names files in which there is nothing, too.
+        let named = headed && self.request.pm2;
+        if named {
             self.out
                 .write_all(look.header(&reader.source, lines).as_bytes())?;
         }
         let (out, err, mut any) = (&mut self.out, &mut self.err, false);
         let mut give = |source: &Source, text: &[u8]| {
+            if headed && !named && !any {
+                out.write_all(look.header(source, lines).as_bytes())?;
+            }
             any = true;
             let target = if look.form == Form::Raw && source.kind == Kind::Err {
                 &mut *err

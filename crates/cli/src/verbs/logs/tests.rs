@@ -100,6 +100,8 @@ impl Stage {
 #[test]
 fn the_last_lines() {
     let stage = Stage::new();
+    // Nothing is said of a file in which there is nothing.
+    fs::write(stage.path("web-error.log"), "").unwrap();
     let args = args();
     let (mut page, out, _) = stage.page(&args, false);
     page.last(&[app("web", 0, stage.home.path())]).unwrap();
