@@ -370,6 +370,8 @@ fn wait_ready_waits_for_the_message() -> Result<()> {
 fn a_reload_that_cannot_be_keeps_the_old_one() -> Result<()> {
     let daemon = pm2()?;
     daemon.ok(["start", "server.js", "-n", "web", "-i", "1"])?;
+    // It has read its script.
+    daemon.ready("web", 1)?;
     let first = until(&daemon, "web", "online", 1)?;
     fs::write(daemon.home().join("server.js"), "throw new Error('broken')")?;
     fails(&daemon, &["reload", "web"])?;

@@ -250,6 +250,11 @@ impl Legacy {
         }
     }
 
+    /// Whether no app was left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.apps.is_empty()
+    }
+
     /// Whether it is a client's connection to one of the apps.
     fn is_served(&self, descriptor: &OwnedFd) -> bool {
         served(descriptor).is_some_and(|local| self.apps.iter().any(|app| app.serves(local)))
@@ -305,13 +310,19 @@ impl Daemon {
     /// What makes an app's engine one that outlives this process; `None` where nobody would take it over.
     pub(crate) fn keeping(&self, app: &App) -> io::Result<Option<Keeping>> {
         let Some(exits) = &self.exits else { return Ok(None) };
-        if !app.is_kept() {
-            app.keep_in(Memory::create(&format!("{KNOWN}{}", app.name))?);
-        }
+        self.remember(app)?;
         Ok(Some(Keeping {
             ledger: Box::new(AppLedger::create(&app.name)?),
             exits: Some(exits.clone()),
         }))
+    }
+
+    /// From now on a successor finds what is known of the app.
+    pub(crate) fn remember(&self, app: &App) -> io::Result<()> {
+        if self.exits.is_some() && !app.is_kept() {
+            app.keep_in(Memory::create(&format!("{KNOWN}{}", app.name))?);
+        }
+        Ok(())
     }
 
     /// Goes on with all apps.

@@ -294,13 +294,26 @@ impl Kept {
 
     /// The cluster is over: what it remembers goes over to us.
     pub(crate) fn ended(&mut self, outcome: Outcome) -> Option<Run> {
+        self.note_exits();
         let run = self.run.take()?;
-        self.exits
-            .extend(run.cluster.exits().iter().map(crate::view::exit));
-        let surplus = self.exits.len().saturating_sub(EXITS);
-        self.exits.drain(..surplus);
         self.end = Some(outcome);
         Some(run)
+    }
+
+    /// How workers ended is kept here, too: it outlives the cluster, and this process.
+    pub(crate) fn note_exits(&mut self) {
+        let Some(run) = &self.run else { return };
+        for exit in run.cluster.exits().iter().map(crate::view::exit) {
+            let same =
+                |known: &&mut Exit| (known.pid, known.worker, &known.at) == (exit.pid, exit.worker, &exit.at);
+            match self.exits.iter_mut().rev().find(same) {
+                // What followed is known by now.
+                Some(known) => *known = exit,
+                None => self.exits.push_back(exit),
+            }
+        }
+        let surplus = self.exits.len().saturating_sub(EXITS);
+        self.exits.drain(..surplus);
     }
 
     /// A reload is over.

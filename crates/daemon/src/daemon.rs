@@ -8,6 +8,8 @@ use crate::ids::Ids;
 use crate::journal::Journal;
 use crate::launcher::{Launcher, Prepared};
 use crate::output::Outputs;
+use crate::saving::Saving;
+use crate::state::stored::Stored;
 use crate::target::{self, Meant, Named};
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::collections::BTreeMap;
@@ -22,6 +24,11 @@ pub(crate) struct Daemon {
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) journal: Journal,
     pub(crate) outputs: Outputs,
+    pub(crate) saving: Saving,
+    /// Apps that `kill` has put away.
+    pub(crate) parked: Mutex<Vec<Stored>>,
+    /// What everybody shall know who asks for something next.
+    pub(crate) warnings: Mutex<Vec<String>>,
     pub(crate) begun: Instant,
     pub(crate) keeper_pid: u32,
     pub(crate) incarnation: u64,
@@ -81,6 +88,9 @@ impl Daemon {
             launcher: parts.launcher,
             journal: parts.journal,
             outputs: parts.outputs,
+            saving: Saving::default(),
+            parked: Mutex::default(),
+            warnings: Mutex::default(),
             begun: Instant::now(),
             keeper_pid: parts.keeper_pid,
             incarnation: parts.incarnation,
@@ -198,8 +208,34 @@ impl Daemon {
         blocking(move || launcher.prepare(&spec, &inherited)).await?
     }
 
-    /// Something is different that the state on disk says.
-    pub(crate) fn state_changed(&self) {}
+    /// The app is different from what is written down.
+    pub(crate) fn changed(&self, app: &App) {
+        app.changed();
+        self.saving.now();
+    }
+
+    /// A worker came or went.
+    pub(crate) fn worker_changed(&self) {
+        self.saving.soon();
+    }
+
+    /// Puts an app of another time into the list. False if the name is taken.
+    pub(crate) fn admit(&self, app: &Arc<App>) -> bool {
+        let mut list = self.list();
+        if list.apps.contains_key(&app.name) {
+            return false;
+        }
+        for place in app.kept().record.places.values_mut() {
+            if !list.ids.claim(place.id) {
+                place.id = list.ids.take();
+            }
+        }
+        list.apps.insert(app.name.clone(), Arc::clone(app));
+        drop(list);
+        // Without memory a successor does not know it; the disk does.
+        self.remember(app).ok();
+        true
+    }
 
     pub(crate) fn ending(&self) -> Ending {
         *self.ending.borrow()

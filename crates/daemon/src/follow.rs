@@ -11,10 +11,10 @@ use std::sync::Arc;
 pub(crate) async fn follow(daemon: Arc<Daemon>, app: Arc<App>, mut events: Events) {
     while let Some((at, event)) = events.recv_at().await {
         let now = view::at(at);
-        let ended = note(&app, &event, now);
+        let ended = note(&daemon, &app, &event, now);
         tell(&daemon, &app, &event);
         app.changed();
-        daemon.state_changed();
+        written_down(&daemon, &app, &event);
         if let Some(run) = ended {
             // Its triggers may be in the middle of a call to us.
             tokio::task::spawn_blocking(move || drop(run));
@@ -22,9 +22,24 @@ pub(crate) async fn follow(daemon: Arc<Daemon>, app: Arc<App>, mut events: Event
     }
 }
 
-fn note(app: &App, event: &Event, now: u64) -> Option<crate::app::Run> {
+/// What the disk must know of it.
+fn written_down(daemon: &Daemon, app: &App, event: &Event) {
+    match event {
+        Event::Exit { .. } | Event::Fork { .. } => daemon.worker_changed(),
+        Event::Stopped { .. } => daemon.changed(app),
+        _ => {}
+    }
+}
+
+fn note(daemon: &Daemon, app: &App, event: &Event, now: u64) -> Option<crate::app::Run> {
     let mut kept = app.kept();
     kept.record.note(event, now);
+    pid_file(daemon, &kept, event);
+    if let Event::Fork { worker, pid, .. } = event
+        && let Some(life) = kept.record.lives.get_mut(&worker.0)
+    {
+        life.born = crate::proc::born(*pid);
+    }
     match event {
         Event::Stopped { outcome } => {
             if matches!(outcome, Outcome::Failed { .. }) {
@@ -32,6 +47,7 @@ fn note(app: &App, event: &Event, now: u64) -> Option<crate::app::Run> {
             }
             return kept.ended(*outcome);
         }
+        Event::Exit { .. } => kept.note_exits(),
         Event::Reloaded(receipt) => kept.reloaded(view::receipt(receipt)),
         Event::Scaled { to, .. } => kept.target = *to,
         Event::Reloading { phase, .. } => hold(&kept, *phase != everup::Phase::Draining),
@@ -41,6 +57,23 @@ fn note(app: &App, event: &Event, now: u64) -> Option<crate::app::Run> {
         hold(&kept, false);
     }
     None
+}
+
+/// Nobody waits for them: what cannot be written is not there.
+fn pid_file(daemon: &Daemon, kept: &crate::app::Kept, event: &Event) {
+    let (Event::Fork { slot, pid, .. } | Event::Exit { slot, pid, .. }) = event else {
+        return;
+    };
+    let Some(place) = kept.record.places.get(&slot.0) else {
+        return;
+    };
+    let alone = kept.record.places.len() == 1;
+    let path = crate::pids::path(&daemon.home.pids(), &kept.spec, place.id, alone);
+    if matches!(event, Event::Fork { .. }) {
+        crate::pids::write(&path, *pid).ok();
+    } else {
+        crate::pids::remove(&path, *pid);
+    }
 }
 
 fn hold(kept: &crate::app::Kept, held: bool) {

@@ -12,6 +12,7 @@
 
 mod adopt;
 mod app;
+mod begin;
 mod daemon;
 mod follow;
 mod home;
@@ -25,8 +26,12 @@ pub mod logs;
 mod ops;
 mod order;
 mod output;
+mod pids;
+mod proc;
 mod record;
+mod saving;
 mod serve;
+mod state;
 mod systemd;
 mod target;
 mod view;

@@ -2,7 +2,6 @@
 
 use crate::app::{App, Kept, Listed};
 use crate::daemon::Daemon;
-use crate::logs::paths::Paths;
 use crate::view;
 use everup::{Role, Status, WorkerStatus};
 use everup_api::v1::{Instance, List, Pong};
@@ -58,14 +57,13 @@ impl Daemon {
                 total: reload.total,
                 since_ms: view::millis(reload.since),
             });
-        let paths = |id| self.outputs.paths(&kept.spec, id);
         let now = view::now();
         let mut shown = BTreeSet::new();
         let mut instances = Vec::new();
         for (slot, place) in &kept.record.places {
             let worker = status.and_then(|status| at_home(status, *slot));
             shown.extend(worker.map(|worker| worker.id.0));
-            instances.push(instance(kept, *slot, place.id, worker, &paths(place.id), now));
+            instances.push(instance(self, kept, *slot, place.id, worker, now));
         }
         let others = status.into_iter().flat_map(|status| &status.workers);
         let others = others
@@ -78,7 +76,7 @@ impl Daemon {
                     .get(&slot)
                     .or_else(|| kept.record.places.values().next());
                 let id = id.map_or(0, |place| place.id);
-                instance(kept, slot, id, Some(worker), &paths(id), now)
+                instance(self, kept, slot, id, Some(worker), now)
             });
         Listed {
             spec: redact::app(&kept.spec),
@@ -123,21 +121,27 @@ fn at_home(status: &Status, slot: u32) -> Option<&WorkerStatus> {
 }
 
 fn instance(
+    daemon: &Daemon,
     kept: &Kept,
     slot: u32,
     id: u32,
     worker: Option<&WorkerStatus>,
-    paths: &Paths,
     now: u64,
 ) -> Instance {
     let place = kept.record.places.get(&slot);
+    let paths = daemon.outputs.paths(&kept.spec, id);
     let mut shown = Instance {
         id,
         slot,
-        out_file: paths.out.clone(),
-        error_file: paths.err.clone(),
-        log_file: paths.both.clone(),
-        pid_file: kept.spec.pid_file.clone(),
+        out_file: paths.out,
+        error_file: paths.err,
+        log_file: paths.both,
+        pid_file: Some(crate::pids::path(
+            &daemon.home.pids(),
+            &kept.spec,
+            id,
+            kept.record.places.len() == 1,
+        )),
         ..Instance::default()
     };
     if let Some(place) = place {
@@ -164,11 +168,9 @@ fn instance(
 }
 
 fn why(app: &App, limit: usize, lines: impl Fn(&App, u32) -> Option<Vec<String>>) -> Why {
-    let kept = app.kept();
+    let mut kept = app.kept();
+    kept.note_exits();
     let mut exits: Vec<_> = kept.exits.iter().cloned().collect();
-    if let Some(run) = &kept.run {
-        exits.extend(run.cluster.exits().iter().map(view::exit));
-    }
     exits.reverse();
     // Numbers of workers come again when an app is started anew: the lines are those of the last one.
     let mut seen = BTreeSet::new();

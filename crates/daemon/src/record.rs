@@ -58,6 +58,8 @@ pub(crate) struct Life {
     /// Milliseconds since 1970.
     pub(crate) started_at: u64,
     pub(crate) ready: bool,
+    /// When the kernel started it, in its own time: tells it from another one of the same pid.
+    pub(crate) born: Option<u64>,
 }
 
 impl Record {
@@ -82,6 +84,7 @@ impl Record {
                 generation: worker.generation,
                 started_at: now.saturating_sub(view::millis(worker.uptime)),
                 ready: false,
+                born: crate::proc::born(worker.pid),
             });
             life.ready |= worker.state == everup::State::Online;
             life.pid = worker.pid;
@@ -107,6 +110,7 @@ impl Record {
                         generation: *generation,
                         started_at: now,
                         ready: false,
+                        born: None,
                     },
                 );
             }

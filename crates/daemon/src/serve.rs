@@ -8,6 +8,7 @@ use crate::journal::Journal;
 use crate::launcher::Launcher;
 use crate::ops::Steps;
 use crate::output::Outputs;
+use crate::saving;
 use crate::systemd;
 use everup::signals::Signals;
 use everup_api::v1::SOCKET;
@@ -157,15 +158,8 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
     for what in previous.into_iter().chain(fell_back) {
         daemon.note("daemon", serde_json::json!({"what": what}));
     }
-    fs::write(
-        daemon.home.pid_file(),
-        format!(
-            "{}
-",
-            std::process::id()
-        ),
-    )
-    .ok();
+    let pid = format!("{}\n", std::process::id());
+    fs::write(daemon.home.pid_file(), pid).ok();
     let ended = run(Arc::clone(&daemon), listener, signals, Some((legacy, ready)));
     if let Some(successor) = daemon.successor() {
         successor.go();
@@ -223,11 +217,20 @@ fn run(
             for what in &legacy.trouble {
                 daemon.note("error", serde_json::json!({"what": what}));
             }
+            let none = legacy.is_empty();
             daemon.adopt(legacy).await;
+            // Whatever ran before is on disk.
+            if none {
+                daemon.restore();
+            }
             ready.report();
             systemd::ready(daemon.keeper_pid);
+        } else {
+            daemon.restore();
         }
-        http::serve(daemon, listener).await;
+        tokio::spawn(saving::save(Arc::clone(&daemon)));
+        http::serve(Arc::clone(&daemon), listener).await;
+        saving::save_last(&daemon).await;
         Ok(())
     })
 }
@@ -241,7 +244,7 @@ fn obey(daemon: &Arc<Daemon>, signals: Signals) -> io::Result<()> {
         }
         runtime.spawn(async move {
             let (steps, _told) = mpsc::channel(1);
-            daemon.kill(Steps::new(steps)).await;
+            daemon.kill(Steps::new(steps), false).await;
             daemon.end(Ending::Over);
         });
     };

@@ -1,6 +1,6 @@
 //! `everup list`: a row per app with its sums, and rows of its workers as far as they are few or worth a look.
 
-use super::amounts::{bytes, count, millis, ranges};
+use super::amounts::{bytes, millis, ranges};
 use super::table::{Cell, Column, render};
 use crate::terminal::{Screen, harmless};
 use everup_api::v1::{App, AppState, Instance};

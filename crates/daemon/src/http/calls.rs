@@ -10,7 +10,7 @@ use everup_api::v1::{self, Done, On, Right, from_body};
 use everup_api::{Error, ErrorCode, Reply, nearest};
 use hyper::{Method, Response};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::mpsc;
 
 type Answering = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
@@ -57,7 +57,7 @@ const fn post(
 }
 
 /// All of them.
-pub(crate) static CALLS: [Call; 20] = [
+pub(crate) static CALLS: [Call; 23] = [
     get("ping", |daemon, _, _| now(body::ok(daemon.pong()))),
     get("list", |daemon, _, asked| {
         let targets = asked.values("target");
@@ -73,6 +73,20 @@ pub(crate) static CALLS: [Call; 20] = [
         });
         now(body::result(why))
     }),
+    get("env", |daemon, _, asked| {
+        let reveal = asked
+            .values("reveal")
+            .pop()
+            .is_some_and(|value| value == "1" || value == "true");
+        if reveal && asked.caller.right < Some(Right::Own) {
+            let error = Error::new(
+                ErrorCode::PermissionDenied,
+                "only who owns the daemon sees secrets",
+            );
+            return now(body::failed(&error.with_hint("ask without `reveal`")));
+        }
+        now(body::result(daemon.environment(&asked.values("target"), reveal)))
+    }),
     get("events", |daemon, _, asked| {
         let after = asked.number("after").map(|after| asked.last_event.or(after));
         now(match after {
@@ -81,7 +95,7 @@ pub(crate) static CALLS: [Call; 20] = [
         })
     }),
     post("start", Right::Own, |daemon, _, asked| {
-        long(asked, move |request, steps| async move {
+        long(Arc::clone(&daemon), asked, move |request, steps| async move {
             daemon.start(request, steps).await
         })
     }),
@@ -91,32 +105,32 @@ pub(crate) static CALLS: [Call; 20] = [
         ))
     }),
     post("apply", Right::Own, |daemon, _, asked| {
-        long(asked, move |request, steps| async move {
+        long(Arc::clone(&daemon), asked, move |request, steps| async move {
             daemon.apply(request, steps).await
         })
     }),
     post("restart", Right::Operate, |daemon, _, asked| {
-        long(asked, move |request, steps| async move {
+        long(Arc::clone(&daemon), asked, move |request, steps| async move {
             daemon.replace(request, everup::Cause::Restart, steps).await
         })
     }),
     post("reload", Right::Operate, |daemon, _, asked| {
-        long(asked, move |request, steps| async move {
+        long(Arc::clone(&daemon), asked, move |request, steps| async move {
             daemon.replace(request, everup::Cause::Reload, steps).await
         })
     }),
     post("stop", Right::Operate, |daemon, _, asked| {
-        long(asked, move |request: On, steps| async move {
+        long(Arc::clone(&daemon), asked, move |request: On, steps| async move {
             daemon.stop(request, Left::Stopped, steps).await
         })
     }),
     post("delete", Right::Own, |daemon, _, asked| {
-        long(asked, move |request: On, steps| async move {
+        long(Arc::clone(&daemon), asked, move |request: On, steps| async move {
             daemon.stop(request, Left::Nothing, steps).await
         })
     }),
     post("scale", Right::Operate, |daemon, _, asked| {
-        long(asked, move |request, steps| async move {
+        long(Arc::clone(&daemon), asked, move |request, steps| async move {
             daemon.scale(request, steps).await
         })
     }),
@@ -124,12 +138,6 @@ pub(crate) static CALLS: [Call; 20] = [
         now(body::result(
             from_body(&asked.body).and_then(|request| daemon.signal(&request)),
         ))
-    }),
-    post("flush", Right::Operate, |daemon, _, asked| {
-        long(asked, move |request, _| daemon.flush(request))
-    }),
-    post("reopen", Right::Operate, |daemon, _, asked| {
-        long(asked, move |request, _| daemon.reopen(request))
     }),
     post("reset", Right::Operate, |daemon, _, asked| {
         now(body::result(
@@ -147,14 +155,33 @@ pub(crate) static CALLS: [Call; 20] = [
         ))
     }),
     post("upgrade", Right::Own, |daemon, _, asked| {
-        long(
-            asked,
-            move |request, _| async move { daemon.upgrade(request).await },
-        )
+        long(Arc::clone(&daemon), asked, move |request, _| async move {
+            daemon.upgrade(request).await
+        })
+    }),
+    post("flush", Right::Operate, |daemon, _, asked| {
+        long(Arc::clone(&daemon), asked, move |request, _| async move {
+            daemon.flush(request).await
+        })
+    }),
+    post("reopen", Right::Operate, |daemon, _, asked| {
+        long(Arc::clone(&daemon), asked, move |request, _| async move {
+            daemon.reopen(request).await
+        })
+    }),
+    post("save", Right::Operate, |daemon, _, asked| {
+        long(Arc::clone(&daemon), asked, move |request, _| async move {
+            daemon.save(request).await
+        })
+    }),
+    post("resurrect", Right::Own, |daemon, _, asked| {
+        long(Arc::clone(&daemon), asked, move |_: v1::Save, steps| async move {
+            daemon.resurrect(steps).await
+        })
     }),
     post("kill", Right::Own, |daemon, _, asked| {
-        long(asked, move |_: v1::Save, steps| async move {
-            let done = daemon.kill(steps).await;
+        long(Arc::clone(&daemon), asked, move |_: v1::Save, steps| async move {
+            let done = daemon.kill(steps, true).await;
             // The answer is given before the process ends: the server waits for its connections.
             daemon.end(Ending::Over);
             Ok(done)
@@ -229,7 +256,7 @@ fn now(response: Response<Answer>) -> Answering {
 
 /// An answer that takes its time: progress, then the end. It goes on when nobody listens any more. What can be refused at
 /// once is refused with a status of its own.
-fn long<T, F, O>(asked: Asked, work: F) -> Answering
+fn long<T, F, O>(daemon: Arc<Daemon>, asked: Asked, work: F) -> Answering
 where
     T: serde::de::DeserializeOwned + Send + 'static,
     F: FnOnce(T, Steps) -> O + Send + 'static,
@@ -241,7 +268,15 @@ where
             Err(error) => return body::failed(&error),
         };
         let (steps, mut told) = mpsc::channel(64);
-        let mut work = tokio::spawn(work(request, Steps::new(steps)));
+        let work = work(request, Steps::new(steps));
+        let mut work = tokio::spawn(async move {
+            let mut done = work.await?;
+            // What is said to be done is on disk, or it is said that it is not.
+            done.notices.extend(daemon.saving.durable().await);
+            done.notices
+                .append(&mut daemon.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok(done)
+        });
         let first = tokio::select! {
             biased;
             step = told.recv() => step,

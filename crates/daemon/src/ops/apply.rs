@@ -199,7 +199,7 @@ impl Daemon {
             StepAction::Reload => self.replace_now(&turn, wanted, &order(Cause::Reload)).await?,
             _ => self.replace_now(&turn, wanted, &order(Cause::Restart)).await?,
         };
-        self.state_changed();
+        self.changed(&app);
         Ok(deed)
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod kill;
 mod logs;
 pub(crate) mod replace;
 mod run;
+pub(crate) mod save;
 pub(crate) mod scale;
 pub(crate) mod small;
 pub(crate) mod start;

@@ -101,7 +101,7 @@ impl Daemon {
             wanted.inherited = Arc::clone(inherited);
         }
         let result = self.replace_now(&turn, wanted, &order).await;
-        self.state_changed();
+        self.changed(&app);
         result
     }
 

@@ -65,6 +65,8 @@ impl Daemon {
             kept.record.begin();
         }
         self.number(app, workers);
+        // A successor must know whose engine it finds.
+        self.changed(app);
         let keeping = self.keeping(app).map_err(|error| {
             Error::new(
                 ErrorCode::Internal,
@@ -81,7 +83,7 @@ impl Daemon {
             Err(error) => {
                 let error = self.launcher.explain(error);
                 app.kept().because = Some(error.message.clone());
-                self.state_changed();
+                self.changed(app);
                 return Err(error);
             }
         };
@@ -93,7 +95,7 @@ impl Daemon {
         tokio::spawn(follow(Arc::clone(self), Arc::clone(app), events));
         self.rearm(app, triggers)?;
         let result = self.forked(turn, workers).await;
-        self.state_changed();
+        self.changed(app);
         result.map(|()| notices)
     }
 
@@ -184,9 +186,10 @@ impl Daemon {
         });
     }
 
-    /// Starts an app that was about to be started when the daemon before this one ended.
+    /// Starts an app that is to run, and does not: in the background.
     pub(crate) fn start_again(self: &Host, app: &Arc<App>) {
         let (daemon, app) = (Arc::clone(self), Arc::clone(app));
+        app.kept().phase = Phase::Starting;
         tokio::spawn(async move {
             let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
             let Ok(turn) = app.claim().turn("being started", deadline).await else {
@@ -198,8 +201,10 @@ impl Daemon {
                 Err(error) => Err(error),
             };
             if let Err(error) = started {
-                app.kept().because = Some(error.message);
+                app.kept().because = Some(error.message.clone());
+                daemon.tell("error", &app, serde_json::json!({"what": error.message}));
             }
+            daemon.changed(&app);
         });
     }
 

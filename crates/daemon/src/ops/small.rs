@@ -42,9 +42,9 @@ impl Daemon {
         let targets = self.targets(&request.targets)?;
         let done = each(&targets, |target| {
             target.app.kept().record.reset();
+            self.changed(&target.app);
             Ok("reset")
         });
-        self.state_changed();
         Ok(done)
     }
 

@@ -144,7 +144,7 @@ impl Daemon {
                 self.forget(&app);
             }
         }
-        self.state_changed();
+        self.changed(&app);
         result
     }
 
@@ -198,6 +198,19 @@ impl Daemon {
         turn.app().kept().phase = Phase::Starting;
         Ok(())
     }
+}
+
+/// Starts an app that was there before.
+pub(crate) async fn again(daemon: &Host, app: &Arc<App>) -> Result<(), Error> {
+    let how = How {
+        wanted: None,
+        new: false,
+        update_env: None,
+        wait: false,
+        deadline: Deadline::of(None),
+    };
+    let started = Arc::clone(daemon).start_one(Arc::clone(app), how).await;
+    started.map(|_| ()).map_err(|failure| failure.error)
 }
 
 /// Whether an app is as far as another one wants it to be, or never will be.

@@ -109,7 +109,7 @@ impl Daemon {
             self.tell("delete", &app, serde_json::json!({}));
             deed.done = "deleted";
         }
-        self.state_changed();
+        self.changed(&app);
         app.changed();
         Ok(deed)
     }

@@ -59,6 +59,10 @@ impl Settings {
     pub(crate) fn name(&self) -> &str {
         &self.spec.name
     }
+
+    pub(crate) fn limits(&self) -> &crate::Limits {
+        &self.spec.limits
+    }
 }
 
 #[derive(Serialize)]

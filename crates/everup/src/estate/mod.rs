@@ -163,6 +163,12 @@ impl Heirloom {
         self.settings.name()
     }
 
+    /// What its workers may use, and as whom they run.
+    #[must_use]
+    pub fn limits(&self) -> &crate::Limits {
+        self.settings.limits()
+    }
+
     /// What its workers run. Without output: that is the successor's.
     pub(crate) fn take_spec(&mut self) -> crate::Spec {
         self.settings.take_spec()
