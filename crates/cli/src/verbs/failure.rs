@@ -19,6 +19,9 @@ pub(crate) enum VerbError {
     NoHome,
     #[error("could not start the daemon: {0}")]
     NotStarted(String),
+    /// A file of apps is wrong.
+    #[error("{}", super::files::in_words(.0))]
+    File(Box<everup_config::ConfigError>),
     /// Something else, with its hint and its end.
     #[error("{message}")]
     Said {
@@ -48,7 +51,7 @@ impl VerbError {
             Self::Call(CallError::Refused(error)) => exit_of(error.code),
             Self::Call(CallError::TimedOut(_)) => Exit::NotInTime,
             Self::Call(_) => Exit::NoAnswer,
-            Self::NoHome | Self::NotStarted(_) => Exit::Input,
+            Self::NoHome | Self::NotStarted(_) | Self::File(_) => Exit::Input,
             Self::Said { exit, .. } => *exit,
         }
     }
@@ -87,6 +90,7 @@ impl VerbError {
             Self::Call(_) => return None,
             Self::NoHome => "set EVERUP_HOME to a directory of your own".into(),
             Self::NotStarted(_) => "set EVERUP_HOME to a directory that you may write to".into(),
+            Self::File(error) => error.hint()?.to_owned(),
             Self::Said { hint, .. } => hint.clone()?,
         };
         Some(harmless(&hint))
@@ -100,6 +104,7 @@ impl VerbError {
             Self::Call(_) => json!("no_answer"),
             Self::Usage(_) => json!("usage"),
             Self::NoHome | Self::NotStarted(_) => json!("not_started"),
+            Self::File(_) => json!("invalid_file"),
             Self::Said {
                 exit: Exit::Usage, ..
             } => json!("usage"),
