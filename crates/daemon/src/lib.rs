@@ -36,6 +36,7 @@ mod saving;
 mod serve;
 mod socket;
 mod state;
+mod systemd;
 mod target;
 mod told;
 mod view;

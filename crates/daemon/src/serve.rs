@@ -11,6 +11,7 @@ use crate::output::Outputs;
 use crate::sample;
 use crate::saving;
 use crate::socket::{self, SocketError};
+use crate::systemd;
 use everup::signals::Signals;
 use everup_keeper::{Handoff, Inherited, Ready};
 use std::fs::{self, DirBuilder};
@@ -222,6 +223,7 @@ fn run(
                 daemon.restore();
             }
             ready.report();
+            systemd::ready(daemon.keeper_pid);
         } else {
             daemon.restore();
         }

@@ -7,6 +7,7 @@ use super::settings::{app, section, settings, texts};
 use super::told::{Told, tell};
 use super::{acts, files};
 use crate::args::app::AppArgs;
+use crate::args::logs::LogsArgs;
 use crate::args::manage::{FileArgs, RestartArgs, StartArgs};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -118,6 +119,23 @@ fn remark(context: &Context, app: &AppArgs, file: &FileArgs) -> Result<(), VerbE
         ));
     }
     Ok(())
+}
+
+/// Starts one app that another verb describes, or changes and restarts the one of its name.
+pub(crate) fn start_app(context: &Context, app: AppSpec) -> Result<Exit, VerbError> {
+    let inherited = take(context);
+    let mut client = context.changer()?;
+    let names = [app.name.clone()];
+    let body = Start {
+        apps: vec![app],
+        inherited,
+        update_env: true,
+        timeout_ms: context.timeout_ms(),
+        ..Start::default()
+    };
+    let mut told = Told::default();
+    told.add(&names, "start", context.act(&mut client, "start", &body)?);
+    tell(context, &mut client, told)
 }
 
 /// `everup start`.
@@ -402,8 +420,24 @@ fn change(
     })
 }
 
-fn finish(context: &Context, client: &mut Client, told: Told, _file: &FileArgs) -> Result<Exit, VerbError> {
-    tell(context, client, told)
+/// Tells it; then follows the logs, if that is wanted.
+fn finish(context: &Context, client: &mut Client, told: Told, file: &FileArgs) -> Result<Exit, VerbError> {
+    let names: Vec<String> = told.names().collect();
+    let exit = tell(context, client, told)?;
+    if !file.attach || exit != Exit::Ok {
+        return Ok(exit);
+    }
+    let target = match names.as_slice() {
+        [name] => name.clone(),
+        _ => "all".to_owned(),
+    };
+    super::logs::run(
+        context,
+        &LogsArgs {
+            target,
+            ..LogsArgs::default()
+        },
+    )
 }
 
 /// The caller's variables.
