@@ -236,7 +236,7 @@ pub struct AppSpec {
     /// File of standard error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_file: Option<PathBuf>,
-    /// File of both.
+    /// File of both; `true` is the usual place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file: Option<PathBuf>,
     /// One file for all workers [default: true].

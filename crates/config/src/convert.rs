@@ -209,11 +209,11 @@ fn relative(value: &Value, base: Base<'_>) -> Value {
     value.as_str().map_or(Value::Null, |text| path(text, base))
 }
 
-/// pm2's `log_file: true` is the usual place; that is not a path, and left to the daemon (an empty one).
+/// pm2's `log_file: true` is the usual place, which the daemon knows: it stays this word.
 fn log_file(node: &Node, base: Base<'_>) -> Result<Option<Value>, Refused> {
     match node.datum {
         Datum::Bool(false) => Ok(None),
-        Datum::Bool(true) => Ok(Some("".into())),
+        Datum::Bool(true) => Ok(Some("true".into())),
         _ => Ok(Some(file(&text(node)?, base))),
     }
 }
@@ -422,7 +422,7 @@ mod tests {
             (Kind::Path, json!("../x/./y"), json!("/srv/x/y")),
             (Kind::Path, json!("~/y"), json!("/home/me/y")),
             (Kind::Paths, json!(".env"), json!(["/srv/app/.env"])),
-            (Kind::LogFile, json!(true), json!("")),
+            (Kind::LogFile, json!(true), json!("true")),
             (Kind::Watch, json!(true), json!(["."])),
             (Kind::Watch, json!("src"), json!(["src"])),
             (Kind::Codes, json!(0), json!([0])),

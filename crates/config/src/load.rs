@@ -13,12 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Names that are looked for, in this order.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 13] = [
     "everup.toml",
     "ecosystem.config.js",
     "ecosystem.config.cjs",
     "ecosystem.config.mjs",
     "ecosystem.config.ts",
+    "ecosystem.config.json",
+    "ecosystem.config.yml",
+    "ecosystem.config.yaml",
     "ecosystem.json",
     "ecosystem.yml",
     "ecosystem.yaml",
@@ -42,20 +45,11 @@ pub fn discover(folder: &Path) -> Result<PathBuf, ConfigError> {
         })
 }
 
-/// Whether what somebody wants to start is a file of apps by its name, as pm2 decides it: `.json`, `.yml`, `.yaml`,
-/// `.config.js` and the like; and `.toml`.
+/// Whether what somebody wants to start is a file of apps by its name, as pm2 decides it (`.json`, `.yml`, `.yaml`,
+/// `.config.js` and the like, anywhere in it); and `.toml` and `.config.ts` at its end.
 #[must_use]
 pub fn is_config_name(name: &str) -> bool {
-    let ends = |ending: &&str| name.ends_with(*ending);
-    let scripts = [
-        ".config.js",
-        ".config.cjs",
-        ".config.mjs",
-        ".config.ts",
-        ".config.mts",
-        ".config.cts",
-    ];
-    [".toml", ".json", ".json5", ".yml", ".yaml"].iter().any(ends) || scripts.iter().any(ends)
+    format::by_part(name).is_some() || name.ends_with(".toml") || name.ends_with(".config.ts")
 }
 
 /// Reads a file of apps, and what it includes.

@@ -1,5 +1,9 @@
 //! Files as people have them, against what pm2 7 itself makes of them (`files/pm2/expected.json`, written by `pm2.cjs`).
 
+#![cfg_attr(
+    feature = "js",
+    expect(clippy::unwrap_used, reason = "a failed test is the answer to each of them")
+)]
 #![cfg(feature = "js")]
 
 use everup_api::AppSpec;

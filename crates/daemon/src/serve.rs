@@ -160,9 +160,6 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
     let pid = format!("{}\n", std::process::id());
     fs::write(daemon.home.pid_file(), pid).ok();
     let ended = run(Arc::clone(&daemon), listener, signals, Some((legacy, ready)));
-    if let Some(successor) = daemon.successor() {
-        successor.go();
-    }
     fs::remove_file(home.join(SOCKET)).ok();
     fs::remove_file(daemon.home.pid_file()).ok();
     i32::from(ended.is_err())

@@ -222,6 +222,10 @@ fn lock(path: &Path) -> Result<RawFd, StartError> {
 
 /// For the eyes of people: the lock is what counts.
 fn write_pid(lock: RawFd) {
-    let text = format!("{:<10}\n", rustix::process::getpid());
-    rustix::io::pwrite(table::lend(lock), text.as_bytes(), 0).ok();
+    let text = format!("{}\n", rustix::process::getpid());
+    let written = rustix::io::pwrite(table::lend(lock), text.as_bytes(), 0);
+    // A longer number may have been there.
+    if let Some(len) = written.ok().and_then(|len| u64::try_from(len).ok()) {
+        rustix::fs::ftruncate(table::lend(lock), len).ok();
+    }
 }

@@ -123,8 +123,22 @@ pub(crate) enum ManageVerb {
     /// Start a scheduled job now
     #[command(after_help = "Example:\n  everup launch nightly")]
     Launch(TargetsArgs),
+    /// Show what `apply` would do: which settings differ, and which apps it touches
+    #[command(visible_alias = "diff", after_help = PLAN)]
+    Plan(ApplyArgs),
+    /// Make apps what a file says: by reload, without losing a request; what is gone from the file goes
+    #[command(after_help = APPLY)]
+    Apply(ApplyArgs),
 }
 
+const PLAN: &str = "Examples:
+  everup plan
+  everup plan ecosystem.config.js --env production
+  everup plan --json | jq '.steps[] | select(.action != \"nothing\")'";
+const APPLY: &str = "Examples:
+  everup apply
+  everup apply ecosystem.config.js --env production
+  everup apply --only api --update-env";
 const START: &str = "Examples:
   everup start app.js -i max                 a Node app on every core
   everup start server.js -n api -- --port 1  with a name and arguments of its own
@@ -484,6 +498,37 @@ pub(crate) struct EventsArgs {
     pub(crate) answer: AnswerArgs,
 }
 
+/// `everup plan`, `everup apply`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ApplyArgs {
+    /// The file (`-`: JSON from standard input) [default: everup.toml or ecosystem.config.js of this folder]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: Option<String>,
+
+    /// Lay `env_NAME` of the file over `env`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+
+    /// Only these apps of the file: a,b; no other is touched
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+
+    /// Evaluate the file with the `node` of this machine
+    #[arg(long)]
+    pub(crate) node: bool,
+
+    /// Take the variables of this shell, and not those of the start
+    #[arg(short = 'a', long, alias = "update_env")]
+    pub(crate) update_env: bool,
+
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) answer: AnswerArgs,
+}
+
 /// `everup why`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WhyArgs {
@@ -535,6 +580,7 @@ impl ManageVerb {
             Self::Upgrade(args) => &args.answer,
             Self::Events(args) => &args.answer,
             Self::Why(args) => &args.answer,
+            Self::Plan(args) | Self::Apply(args) => &args.answer,
         }
     }
 }

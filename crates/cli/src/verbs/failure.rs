@@ -20,6 +20,9 @@ pub(crate) enum VerbError {
     NoHome,
     #[error("could not start the daemon: {0}")]
     NotStarted(String),
+    /// A file of apps is wrong.
+    #[error("{}", super::files::in_words(.0))]
+    File(Box<everup_config::ConfigError>),
     /// Something else, with its hint and its end.
     #[error("{message}")]
     Said {
@@ -50,7 +53,7 @@ impl VerbError {
             Self::Call(CallError::TimedOut(_)) => Exit::NotInTime,
             Self::Call(_) => Exit::NoAnswer,
             Self::Interrupted => Exit::Interrupted,
-            Self::NoHome | Self::NotStarted(_) => Exit::Input,
+            Self::NoHome | Self::NotStarted(_) | Self::File(_) => Exit::Input,
             Self::Said { exit, .. } => *exit,
         }
     }
@@ -91,6 +94,7 @@ impl VerbError {
             Self::Interrupted => "see `everup list`; `everup abort` gives up a reload".into(),
             Self::NoHome => "set EVERUP_HOME to a directory of your own".into(),
             Self::NotStarted(_) => "set EVERUP_HOME to a directory that you may write to".into(),
+            Self::File(error) => error.hint()?.to_owned(),
             Self::Said { hint, .. } => hint.clone()?,
         };
         Some(harmless(&hint))
@@ -105,6 +109,7 @@ impl VerbError {
             Self::Usage(_) => json!("usage"),
             Self::Interrupted => json!("interrupted"),
             Self::NoHome | Self::NotStarted(_) => json!("not_started"),
+            Self::File(_) => json!("invalid_file"),
             Self::Said {
                 exit: Exit::Usage, ..
             } => json!("usage"),

@@ -11,6 +11,7 @@ mod home;
 mod inherited;
 mod interrupt;
 mod logs;
+mod plan;
 mod progress;
 mod settings;
 mod show;
@@ -74,6 +75,9 @@ fn text(error: &VerbError) -> String {
             text.to_owned()
         }
     };
+    if let VerbError::File(error) = error {
+        return files::explain(error, &label);
+    }
     let mut text = format!("{} {}", label(31, "error:"), error.message());
     if let Some(hint) = error.hint() {
         text.push_str(&format!("\n  {} {hint}", label(36, "hint:")));
@@ -114,5 +118,8 @@ fn call(context: &Context, verb: &ManageVerb) -> Result<Exit, VerbError> {
         ManageVerb::Why(args) => show::why(context, args),
         ManageVerb::Abort(args) => acts::simply(context, "abort", args),
         ManageVerb::Launch(args) => acts::simply(context, "launch", args),
+        ManageVerb::Plan(args) => plan::plan(context, args),
+        ManageVerb::Apply(args) if args.dry_run => plan::plan(context, args),
+        ManageVerb::Apply(args) => plan::apply(context, args),
     }
 }

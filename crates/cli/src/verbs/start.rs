@@ -231,9 +231,7 @@ fn of_file(
 ) -> Result<Vec<AppSpec>, VerbError> {
     let section = section(settings_of);
     let found = files::load(file, args, section.as_deref(), here)?;
-    for warning in &found.warnings {
-        context.note(&format!("warning: {warning}"));
-    }
+    found.remark(context);
     let keys = settings(settings_of, here)?;
     let laid = |app: AppSpec| laid_over(app, &keys);
     let apps: Result<Vec<AppSpec>, VerbError> = found.apps.into_iter().map(laid).collect();
@@ -426,7 +424,7 @@ fn finish(context: &Context, client: &mut Client, told: Told, file: &FileArgs) -
 }
 
 /// The caller's variables.
-fn take(context: &Context) -> BTreeMap<String, String> {
+pub(super) fn take(context: &Context) -> BTreeMap<String, String> {
     let Inherited { variables, skipped } = inherited(std::env::vars_os());
     if !skipped.is_empty() {
         context.note(&format!(
@@ -437,7 +435,7 @@ fn take(context: &Context) -> BTreeMap<String, String> {
     variables
 }
 
-fn here() -> Result<PathBuf, VerbError> {
+pub(super) fn here() -> Result<PathBuf, VerbError> {
     std::env::current_dir().map_err(|source| VerbError::Usage(CliError::Here { source }))
 }
 

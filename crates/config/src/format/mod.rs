@@ -2,6 +2,7 @@
 
 mod json;
 mod node;
+mod process;
 #[cfg(feature = "js")]
 mod quick;
 mod script;
@@ -33,13 +34,33 @@ pub(crate) fn of(path: &Path) -> Option<Format> {
     if name == "package.json" {
         return Some(Format::Package);
     }
-    match path.extension()?.to_str()? {
+    match path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default()
+    {
         "toml" => Some(Format::Toml),
         "json" | "json5" | "jsonc" => Some(Format::Json),
         "yml" | "yaml" => Some(Format::Yaml),
         "js" | "cjs" | "mjs" | "ts" | "cts" | "mts" => Some(Format::Script),
-        _ => None,
+        _ => by_part(name),
     }
+}
+
+/// What a name says anywhere in it, as pm2 looks for it: `process.json.old` is JSON.
+pub(crate) fn by_part(name: &str) -> Option<Format> {
+    const PARTS: [(&str, Format); 6] = [
+        (".json", Format::Json),
+        (".yml", Format::Yaml),
+        (".yaml", Format::Yaml),
+        (".config.js", Format::Script),
+        (".config.cjs", Format::Script),
+        (".config.mjs", Format::Script),
+    ];
+    let mut parts = PARTS.iter();
+    parts
+        .find(|(part, _)| name.contains(part))
+        .map(|(_, format)| *format)
 }
 
 /// What came of a text.

@@ -1,14 +1,12 @@
 //! `--node`: the file is evaluated by the user's own Node, for whatever the embedded engine cannot do.
 
-use super::Parsed;
+use super::{Parsed, process};
 use crate::Options;
 use crate::finding::{Finding, Source};
 use crate::tree::Node;
 use std::ffi::OsStr;
-use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::time::Duration;
 
 /// Before the result in what Node writes: files may write lines of their own.
@@ -27,22 +25,15 @@ pub(super) fn evaluate(source: &Source, options: &Options) -> Result<Parsed, Fin
         ])
         .args([OsStr::new("--"), source.path.as_os_str(), OsStr::new(MARK)])
         .env_clear()
-        .envs(&options.process_env)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .envs(&options.process_env);
     if options.cwd.is_dir() {
         command.current_dir(&options.cwd);
     }
-    let failed = |error: std::io::Error| source.finding(None, format!("node cannot be run: {error}"));
-    let child = command
-        .spawn()
-        .map_err(|error| failed(error).hint("--node needs Node in PATH"))?;
-    let (succeeded, out, err) = finish(child).map_err(failed)?;
-    if !succeeded {
-        return Err(thrown(source, &err));
+    let ended = process::run(&mut command, LIMIT).map_err(|error| not_run(source, &error))?;
+    if !ended.status.success() {
+        return Err(thrown(source, &ended.err));
     }
-    let parts = out.rsplit_once(MARK);
+    let parts = ended.out.rsplit_once(MARK);
     let value = parts.and_then(|(_, json)| serde_json::from_str::<serde_json::Value>(json).ok());
     let finding = || {
         source
@@ -60,36 +51,12 @@ pub(super) fn evaluate(source: &Source, options: &Options) -> Result<Parsed, Fin
     })
 }
 
-/// Waits for the end, with both of its outputs; kills it at the limit.
-fn finish(mut child: Child) -> std::io::Result<(bool, String, String)> {
-    let (done, ends) = mpsc::channel();
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let reader = std::thread::spawn(move || {
-        let err = std::thread::spawn(move || read(err));
-        let out = read(out);
-        done.send(()).ok();
-        (out, err.join().unwrap_or_default())
-    });
-    if ends.recv_timeout(LIMIT).is_err() {
-        child.kill()?;
-        child.wait()?;
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::TimedOut,
-            format!("it took more than {LIMIT:?}"),
-        ));
+fn not_run(source: &Source, error: &std::io::Error) -> Finding {
+    if error.kind() == std::io::ErrorKind::TimedOut {
+        return source.finding(None, format!("it took more than {} s", LIMIT.as_secs()));
     }
-    let status = child.wait()?;
-    let (out, err) = reader.join().unwrap_or_default();
-    Ok((status.success(), out, err))
-}
-
-fn read(from: Option<impl Read>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(mut from) = from {
-        // What came until then counts.
-        from.read_to_end(&mut bytes).ok();
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let finding = source.finding(None, format!("node cannot be run: {error}"));
+    finding.hint("--node needs Node in PATH")
 }
 
 /// What Node said of an error, and where: the first place of the file itself in it.

@@ -57,7 +57,7 @@ const fn post(
 }
 
 /// All of them.
-pub(crate) static CALLS: [Call; 23] = [
+pub(crate) static CALLS: &[Call] = &[
     get("ping", |daemon, _, _| now(body::ok(daemon.pong()))),
     get("list", |daemon, _, asked| {
         let targets = asked.values("target");
@@ -154,11 +154,6 @@ pub(crate) static CALLS: [Call; 23] = [
             from_body(&asked.body).and_then(|request| daemon.launch(&request)),
         ))
     }),
-    post("upgrade", Right::Own, |daemon, _, asked| {
-        long(Arc::clone(&daemon), asked, move |request, _| async move {
-            daemon.upgrade(request).await
-        })
-    }),
     post("flush", Right::Operate, |daemon, _, asked| {
         long(Arc::clone(&daemon), asked, move |request, _| async move {
             daemon.flush(request).await
@@ -177,6 +172,11 @@ pub(crate) static CALLS: [Call; 23] = [
     post("resurrect", Right::Own, |daemon, _, asked| {
         long(Arc::clone(&daemon), asked, move |_: v1::Save, steps| async move {
             daemon.resurrect(steps).await
+        })
+    }),
+    post("upgrade", Right::Own, |daemon, _, asked| {
+        long(Arc::clone(&daemon), asked, move |request, _| async move {
+            daemon.upgrade(request).await
         })
     }),
     post("kill", Right::Own, |daemon, _, asked| {

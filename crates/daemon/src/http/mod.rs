@@ -51,12 +51,18 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
             drop(slot);
         });
     }
+    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    let answers = || timeout(Duration::from_secs(1), slots.acquire_many(all));
+    if daemon.ending() == Ending::HandOver {
+        answers().await.ok();
+        if let Some(successor) = daemon.successor() {
+            // Nothing is dropped: what is open here is open there, this socket with its callers too.
+            successor.go();
+        }
+    }
     drop(listener);
     // Answers that are under way.
-    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
-    timeout(Duration::from_secs(1), slots.acquire_many(all))
-        .await
-        .ok();
+    answers().await.ok();
 }
 
 async fn accept(

@@ -200,19 +200,6 @@ impl Daemon {
     }
 }
 
-/// Starts an app that was there before.
-pub(crate) async fn again(daemon: &Host, app: &Arc<App>) -> Result<(), Error> {
-    let how = How {
-        wanted: None,
-        new: false,
-        update_env: None,
-        wait: false,
-        deadline: Deadline::of(None),
-    };
-    let started = Arc::clone(daemon).start_one(Arc::clone(app), how).await;
-    started.map(|_| ()).map_err(|failure| failure.error)
-}
-
 /// Whether an app is as far as another one wants it to be, or never will be.
 fn met(kept: &crate::app::Kept, condition: Condition) -> Option<Result<(), &'static str>> {
     if kept.gone {

@@ -4,7 +4,7 @@
 //! either is killed; the successor finds it by its name ([`find`]) and goes on ([`Memory::open`]).
 //!
 //! A memory holds one *snapshot* and the *records* added since. Whenever the writer is killed, the successor sees
-//! all of an operation or nothing of it ([`layout`]'s invariant). At most one *reservation* is open: space that is
+//! all of an operation or nothing of it (the invariant of `layout`). At most one *reservation* is open: space that is
 //! filled by something that cannot be repeated (a `recvmsg` consumes), so that what arrived is found even if nobody
 //! lived to say how much.
 //!

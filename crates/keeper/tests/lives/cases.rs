@@ -206,7 +206,7 @@ fn several_starters_get_one_keeper() {
     assert_eq!(home.ensure().expect("it runs"), Started::Before);
     let keeper = home.number("keeper");
     let lock = fs::read_to_string(home.place.home.join("keeper.lock")).expect("a lock");
-    assert_eq!(lock.trim(), keeper.to_string());
+    assert_eq!(lock, format!("{keeper}\n"));
     let environment = fs::read(format!("/proc/{keeper}/environ")).expect("our process");
     assert!(
         !String::from_utf8_lossy(&environment).contains("CARGO"),

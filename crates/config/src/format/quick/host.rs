@@ -1,14 +1,13 @@
 //! What JavaScript may ask of the system: files to read, commands to run, facts of the machine.
 
+use super::super::process;
 use super::{named, throw};
 use crate::Options;
 use crate::finding::Source;
 use rquickjs::{Ctx, Function, Object, Value};
 use serde_json::json;
-use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The object that the prelude gets.
@@ -144,35 +143,23 @@ fn run(
         None => return Err("no command".to_owned()),
     };
     let shown = words.join(" ");
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
         .envs(environment)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn();
-    let mut child = child.map_err(|error| format!("Command failed: {shown}: {error}"))?;
-    let (done, ends) = mpsc::channel();
-    let out = child.stdout.take();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut out) = out {
-            out.read_to_end(&mut bytes).ok();
-        }
-        done.send(bytes).ok();
-    });
-    let Ok(bytes) = ends.recv_timeout(left) else {
-        child.kill().ok();
-        child.wait().ok();
-        return Err(format!("Command took too long: {shown}"));
+        .current_dir(folder);
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::TimedOut => format!("Command took too long: {shown}"),
+        _ => format!("Command failed: {shown}: {error}"),
     };
-    let status = child
-        .wait()
-        .map_err(|error| format!("Command failed: {shown}: {error}"))?;
-    if !status.success() {
-        return Err(format!("Command failed: {shown}: {status}"));
+    let ended = process::run(&mut command, left).map_err(failed)?;
+    if !ended.status.success() {
+        return Err(format!(
+            "Command failed: {shown}: {} {}",
+            ended.status,
+            ended.err.trim()
+        ));
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(ended.out)
 }

@@ -93,7 +93,7 @@ fn after_word(out: &mut [char], code: &[bool], at: usize, end: usize, word: &str
     let next = skip_space(out, end);
     match word {
         "as" | "satisfies"
-            if !begins && out.get(next).is_some_and(|c| is_word(*c) || *c == '{') && after_value(out, at) =>
+            if out.get(next).is_some_and(|c| is_word(*c) || *c == '{') && after_value(out, at) =>
         {
             let stop = type_end(out, code, next);
             blank(out, at, stop);
@@ -140,7 +140,7 @@ fn after_value(out: &[char], at: usize) -> bool {
     let line = line.trim();
     let behind = line.chars().next_back();
     !line.starts_with("import")
-        && behind.is_none_or(|c| is_word(c) || matches!(c, ']' | '}' | ')' | '\'' | '"' | '`'))
+        && behind.is_some_and(|c| is_word(c) || matches!(c, ']' | '}' | ')' | '\'' | '"' | '`'))
 }
 
 fn skip_space(text: &[char], at: usize) -> usize {

@@ -1,0 +1,112 @@
+//! The rules of the API itself.
+
+use crate::harness::{Daemon, LIMIT, sleeper, until};
+use everup_api::ErrorCode;
+use everup_api::v1::{Done, SOCKET};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+
+fn raw(daemon: &Daemon, request: &str) -> String {
+    let mut stream = UnixStream::connect(daemon.home.join(SOCKET)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn what_is_wrong_has_a_status_and_a_hint() {
+    let daemon = Daemon::start();
+    for (request, status, text) in [
+        (
+            "GET /v1/lisst HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+            "404",
+            "did you mean /v1/list?",
+        ),
+        (
+            "GET /v1/stop HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+            "404",
+            "POST /v1/stop",
+        ),
+        (
+            "POST /v1/stop HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 13\r\n\r\n{\"target\":[]}",
+            "400",
+            "did you mean `targets`?",
+        ),
+        (
+            "POST /v1/stop HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9999999\r\n\r\n",
+            "413",
+            "too_long",
+        ),
+        ("nonsense\r\n\r\n", "400", ""),
+    ] {
+        let answer = raw(&daemon, request);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {answer}"
+        );
+        assert!(answer.contains(text), "{request}: {answer}");
+    }
+    let error = daemon
+        .post::<Done>("stop", &json!({"targets": ["nobody"]}))
+        .unwrap_err();
+    assert_eq!(error.code, ErrorCode::UnknownApp);
+}
+
+#[test]
+fn only_its_owner_can_open_the_socket() {
+    let daemon = Daemon::start();
+    let mode = |name: &str| {
+        std::fs::metadata(daemon.home.join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode(SOCKET), 0o600);
+    daemon.start_app(sleeper("a", 1)).unwrap();
+    assert_eq!(mode("state.json"), 0o600);
+    assert_eq!(mode("logs/a-out.log"), 0o600);
+}
+
+#[test]
+fn events_are_numbered_and_go_on_where_one_was() {
+    let daemon = Daemon::start();
+    daemon.start_app(sleeper("a", 1)).unwrap();
+    let mut events = daemon.client().events(Some(0)).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.push(events.next().unwrap().unwrap());
+    }
+    let seqs: Vec<u64> = seen.iter().map(|event| event.seq).collect();
+    assert_eq!(seqs, [1, 2, 3], "{seen:?}");
+    assert!(
+        seen.iter()
+            .any(|event| event.event == "start" && event.app.as_deref() == Some("a") && event.id == Some(0))
+    );
+    let mut later = daemon.client().events(Some(2)).unwrap();
+    assert_eq!(later.next().unwrap().unwrap().seq, 3);
+}
+
+#[test]
+fn an_operation_goes_on_although_its_caller_goes_away() {
+    let daemon = Daemon::start();
+    let body = json!({"apps": [sleeper("a", 3)], "wait": true}).to_string();
+    let mut stream = UnixStream::connect(daemon.home.join(SOCKET)).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "POST /v1/start HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    until("it has begun", || !daemon.list().is_empty());
+    drop(stream);
+    until("it is done", || {
+        daemon
+            .app("a")
+            .is_some_and(|app| app.instances.iter().filter(|one| one.pid.is_some()).count() == 3)
+    });
+}
