@@ -101,7 +101,7 @@ fn perform(verb: Verb, pm2: bool) -> anyhow::Result<Exit> {
             }
             _ => Ok(Exit::Ok),
         },
-        Verb::Boot(verb) => Ok(boot::perform(&verb)),
+        Verb::Boot(verb) => Ok(boot::perform(&verb, pm2)),
     }
 }
 

@@ -32,6 +32,7 @@ mod record;
 mod saving;
 mod serve;
 mod state;
+mod systemd;
 mod target;
 mod view;
 

@@ -9,6 +9,7 @@ use crate::launcher::Launcher;
 use crate::ops::Steps;
 use crate::output::Outputs;
 use crate::saving;
+use crate::systemd;
 use everup::signals::Signals;
 use everup_api::v1::SOCKET;
 use everup_keeper::{Handoff, Inherited, Ready};
@@ -220,6 +221,7 @@ fn run(
                 daemon.restore();
             }
             ready.report();
+            systemd::ready(daemon.keeper_pid);
         } else {
             daemon.restore();
         }

@@ -24,8 +24,10 @@ use crate::args::manage::{AnswerArgs, ManageVerb};
 use crate::exit::Exit;
 use crate::output::paint;
 use crate::terminal::colour_wanted;
-use context::Context;
-use failure::VerbError;
+pub(crate) use context::Context;
+pub(crate) use failure::VerbError;
+pub(crate) use home::Home;
+pub(crate) use start::start_app;
 use std::io::{self, IsTerminal, Write};
 
 /// Does it. As pm2, whatever is not well ends with 1.

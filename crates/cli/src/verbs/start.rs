@@ -114,6 +114,23 @@ fn remark(context: &Context, app: &AppArgs) {
     }
 }
 
+/// Starts one app that another verb describes, or changes and restarts the one of its name.
+pub(crate) fn start_app(context: &Context, app: AppSpec) -> Result<Exit, VerbError> {
+    let inherited = take(context);
+    let mut client = context.changer()?;
+    let names = [app.name.clone()];
+    let body = Start {
+        apps: vec![app],
+        inherited,
+        update_env: true,
+        timeout_ms: context.timeout_ms(),
+        ..Start::default()
+    };
+    let mut told = Told::default();
+    told.add(&names, "start", context.act(&mut client, "start", &body)?);
+    tell(context, &mut client, told)
+}
+
 /// `everup start`.
 pub(crate) fn start(context: &Context, args: &StartArgs) -> Result<Exit, VerbError> {
     if args.file.no_daemon {
