@@ -91,7 +91,7 @@ fn what_cannot_be_done_is_said() -> Result<()> {
         2,
         "not a number of workers",
     )?;
-    ended(&daemon.say(["start"])?, 3, "no configuration file")?;
+    ended(&daemon.say(["start"])?, 3, "there is no everup.toml")?;
     ended(&daemon.say(["stop"])?, 2, "required")?;
     let json = daemon.say(["stop", "nobody", "--json"])?;
     let answer: serde_json::Value = serde_json::from_str(&json.out)?;
