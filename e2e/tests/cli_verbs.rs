@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::run::wait_until;
 use e2e::{Daemon, LIMIT, Said, fixture, process};
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 /// It ended so, and said this somewhere.
@@ -91,7 +91,7 @@ fn what_cannot_be_done_is_said() -> Result<()> {
         2,
         "not a number of workers",
     )?;
-    ended(&daemon.say(["start"])?, 3, "no configuration file")?;
+    ended(&daemon.say(["start"])?, 3, "there is no everup.toml")?;
     ended(&daemon.say(["stop"])?, 2, "required")?;
     let json = daemon.say(["stop", "nobody", "--json"])?;
     let answer: serde_json::Value = serde_json::from_str(&json.out)?;
@@ -229,4 +229,119 @@ fn daemon_stops(daemon: &Daemon) -> Result<()> {
         Ok(app) => Err(app.to_string()),
         Err(error) => Err(format!("{error:#}")),
     })
+}
+
+#[test]
+fn variables_and_secrets() -> Result<()> {
+    let daemon = Daemon::new()?;
+    let start = |words: &[&str], value: &str| -> Result<Said> {
+        let mut command = daemon.command(words);
+        command
+            .env("FROM_SHELL", value)
+            .env("SHELL_TOKEN", "s1")
+            .env("TERM", "xterm");
+        Ok(command.output()?.into())
+    };
+    let words = [
+        "start",
+        "sleep 1000",
+        "-n",
+        "web",
+        "--env",
+        "A=1",
+        "--env",
+        "API_KEY=s2",
+    ];
+    ended(&start(&words, "one")?, 0, "web started")?;
+    let env = daemon.ok(["env", "web"])?;
+    for part in [
+        "A=1\n",
+        "API_KEY=[redacted]\n",
+        "SHELL_TOKEN=[redacted]\n",
+        "FROM_SHELL=one\n",
+    ] {
+        ensure!(env.contains(part), "no {part:?} in\n{env}");
+    }
+    ensure!(!env.contains("TERM=") && !env.contains("s1\n"), "{env}");
+    ensure!(daemon.ok(["env", "web", "--reveal"])?.contains("API_KEY=s2\n"));
+    ensure!(!daemon.ok(["jlist"])?.contains("s2"));
+    ended(&start(&["restart", "web"], "two")?, 0, "web restarted")?;
+    ensure!(daemon.ok(["env", "web"])?.contains("FROM_SHELL=one\n"));
+    ended(
+        &start(&["restart", "web", "--update-env"], "two")?,
+        0,
+        "web restarted",
+    )?;
+    ensure!(daemon.ok(["env", "web"])?.contains("FROM_SHELL=two\n"));
+    Ok(())
+}
+
+#[test]
+fn files_are_started_reloaded_and_stopped() -> Result<()> {
+    let daemon = Daemon::new()?;
+    let file = daemon.home().join("ecosystem.config.js");
+    let write = |level: u32| {
+        let app = |name: &str| {
+            format!("{{name: '{name}', script: 'sleep 1000', env: {{LEVEL: {level}}}, env_hot: {{HOT: 1}}}}")
+        };
+        std::fs::write(
+            &file,
+            format!("module.exports = {{apps: [{}, {}]}}", app("a"), app("b")),
+        )
+    };
+    write(1)?;
+    // Without a word, it is the file of the directory.
+    ended(&daemon.say(["start", "--only", "a"])?, 0, "a started")?;
+    ensure!(daemon.app("b").is_err());
+    ended(
+        &daemon.say(["restart", "ecosystem.config.js", "--env", "hot"])?,
+        0,
+        "b started",
+    )?;
+    ensure!(daemon.ok(["env", "a"])?.contains("HOT=1\n"));
+    write(2)?;
+    ended(
+        &daemon.say(["reload", "ecosystem.config.js"])?,
+        0,
+        "generation 2 serves",
+    )?;
+    let env = daemon.ok(["env", "a"])?;
+    ensure!(env.contains("LEVEL=2\n") && !env.contains("HOT"), "{env}");
+    ended(
+        &daemon.say(["delete", "ecosystem.config.js", "--only", "b"])?,
+        0,
+        "b deleted",
+    )?;
+    std::fs::write(&file, "module.exports = {apps: [{name: 'a', script: }]}")?;
+    ended(
+        &daemon.say(["start", "ecosystem.config.js"])?,
+        3,
+        "ecosystem.config.js:1:",
+    )?;
+    let mut child = daemon
+        .command(["start", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let mut input = child.stdin.take().context("its input")?;
+    input.write_all(br#"{"apps": [{"name": "piped", "script": "sleep 1000"}]}"#)?;
+    drop(input);
+    ensure!(child.wait()?.success());
+    daemon.app("piped").map(drop)
+}
+
+#[test]
+fn without_a_daemon_it_stays_in_the_foreground() -> Result<()> {
+    let daemon = Daemon::new()?;
+    let mut command = daemon.command(["start", "echo hello; sleep 1000", "-n", "web", "--no-daemon"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    wait_until("the app runs", LIMIT, || {
+        daemon.app("web").map(drop).map_err(|error| format!("{error:#}"))
+    })?;
+    let pids = daemon.pids("web")?;
+    kill_process(Pid::from_child(&child), Signal::TERM)?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.code() == Some(0), "{output:?}");
+    ensure!(pids.iter().all(|pid| !process::alive(*pid)), "{pids:?}");
+    ended(&daemon.say(["ping"])?, 9, "no daemon answers")
 }

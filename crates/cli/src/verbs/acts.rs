@@ -289,9 +289,6 @@ pub(crate) fn save(context: &Context, args: &ForceArgs) -> Result<Exit, VerbErro
     } else {
         let apps = crate::render::amounts::count(done.apps.len() as u64, "app");
         context.say(&format!("saved {apps} in {}", harmless(&path.to_string_lossy())));
-        for notice in &done.notices {
-            context.note(&format!("note: {}", harmless(notice)));
-        }
     }
     Ok(Exit::Ok)
 }
@@ -350,11 +347,12 @@ pub(crate) fn kill(context: &Context) -> Result<Exit, VerbError> {
         context.say("[PM2] [v] PM2 Daemon Stopped");
         return Ok(Exit::Ok);
     }
+    let exit = match done.apps.is_empty() && !context.answer.json {
+        true => Exit::Ok,
+        false => tell_only(context, Told::one(&["all".to_owned()], "deleteProcessId", done))?,
+    };
     context.say("the daemon has ended");
-    if done.apps.is_empty() && !context.answer.json {
-        return Ok(Exit::Ok);
-    }
-    tell_only(context, Told::one(&["all".to_owned()], "deleteProcessId", done))
+    Ok(exit)
 }
 
 /// Waits until nobody listens any more: whoever starts the next daemon finds the way free.
@@ -434,10 +432,13 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
     for notice in &done.notices {
         context.note(&format!("note: {}", harmless(notice)));
     }
+    let was = match before.version == after.version {
+        true => String::new(),
+        false => format!(" (it was {})", harmless(&before.version)),
+    };
+    let version = harmless(&after.version);
     context.say(&format!(
-        "the daemon is version {} now (it was {}); its apps went on",
-        harmless(&after.version),
-        harmless(&before.version)
+        "the daemon was replaced: it is version {version} now{was}; its apps went on"
     ));
     Ok(Exit::Ok)
 }

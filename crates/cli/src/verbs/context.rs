@@ -82,6 +82,11 @@ impl Context {
         }
     }
 
+    /// Somebody else takes care of Ctrl-C.
+    pub(crate) fn leave_signals(&self) {
+        self.interrupt.set(Interrupt::default()).ok();
+    }
+
     /// The daemon that is there; pm2 starts one for everything.
     pub(crate) fn reader(&self) -> Result<Client, VerbError> {
         if self.pm2 {

@@ -6,6 +6,7 @@ mod acts;
 mod context;
 mod failure;
 mod files;
+mod foreground;
 mod home;
 mod inherited;
 mod interrupt;
