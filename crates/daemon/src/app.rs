@@ -24,6 +24,8 @@ pub(crate) type Variables = BTreeMap<String, String>;
 
 /// So many exits of clusters that are gone are remembered.
 const EXITS: usize = 100;
+/// The same of answers to actions.
+pub(crate) const REPLIES: usize = 256;
 /// The same of receipts.
 const RECEIPTS: usize = 20;
 
@@ -65,6 +67,22 @@ pub(crate) struct Kept {
     pub(crate) gone: bool,
     pub(crate) exits: VecDeque<Exit>,
     pub(crate) receipts: VecDeque<Receipt>,
+    /// Answers to actions, the last few.
+    pub(crate) replies: VecDeque<Reply>,
+}
+
+/// A worker's answer to an action of pm2's protocol.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) worker: u32,
+    pub(crate) action: String,
+    pub(crate) value: serde_json::Value,
+}
+
+impl Reply {
+    pub(crate) fn is(&self, action: &str, worker: u32) -> bool {
+        self.action == action && self.worker == worker
+    }
 }
 
 /// What is being done beyond what the cluster shows.
@@ -136,6 +154,7 @@ impl App {
                 gone: false,
                 exits: VecDeque::new(),
                 receipts: VecDeque::new(),
+                replies: VecDeque::new(),
             }),
             memory: Mutex::default(),
         })

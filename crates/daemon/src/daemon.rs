@@ -3,11 +3,13 @@
 //! Lock order: the list, then an app. No lock is held over a wait.
 
 use crate::app::{App, Variables};
+use crate::audit::Audit;
 use crate::home::Home;
 use crate::ids::Ids;
 use crate::journal::Journal;
 use crate::launcher::{Launcher, Prepared};
 use crate::output::Outputs;
+use crate::sample::Samples;
 use crate::saving::Saving;
 use crate::state::stored::Stored;
 use crate::target::{self, Meant, Named};
@@ -25,6 +27,8 @@ pub(crate) struct Daemon {
     pub(crate) journal: Journal,
     pub(crate) outputs: Outputs,
     pub(crate) saving: Saving,
+    pub(crate) samples: Samples,
+    pub(crate) audit: Audit,
     /// Apps that `kill` has put away.
     pub(crate) parked: Mutex<Vec<Stored>>,
     /// What everybody shall know who asks for something next.
@@ -83,12 +87,15 @@ pub(crate) struct Parts {
 
 impl Daemon {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let audit = Audit::new(parts.home.audit());
         Arc::new(Self {
             home: parts.home,
             launcher: parts.launcher,
             journal: parts.journal,
             outputs: parts.outputs,
             saving: Saving::default(),
+            samples: Samples::default(),
+            audit,
             parked: Mutex::default(),
             warnings: Mutex::default(),
             begun: Instant::now(),

@@ -1,10 +1,11 @@
 //! The events of a cluster: folded into what is known of the app, and told to those who listen.
 
-use crate::app::App;
+use crate::app::{App, REPLIES, Reply};
+use crate::axm::{self, Said};
 use crate::daemon::Daemon;
 use crate::view;
-use everup::{Event, Events, ExitStatus, Outcome, signal_name};
-use serde_json::{Map, Value, json};
+use everup::{Event, Events, Outcome};
+use serde_json::Map;
 use std::sync::Arc;
 
 /// Follows a cluster to its end.
@@ -47,6 +48,12 @@ fn note(daemon: &Daemon, app: &App, event: &Event, now: u64) -> Option<crate::ap
             }
             return kept.ended(*outcome);
         }
+        Event::Message {
+            worker,
+            slot,
+            message,
+            ..
+        } => heard(daemon, app, &mut kept, (worker.0, slot.0), message),
         Event::Exit { .. } => kept.note_exits(),
         Event::Reloaded(receipt) => kept.reloaded(view::receipt(receipt)),
         Event::Scaled { to, .. } => kept.target = *to,
@@ -57,6 +64,35 @@ fn note(daemon: &Daemon, app: &App, event: &Event, now: u64) -> Option<crate::ap
         hold(&kept, false);
     }
     None
+}
+
+/// A message of pm2's protocol.
+fn heard(daemon: &Daemon, app: &App, kept: &mut crate::app::Kept, (worker, slot): (u32, u32), message: &str) {
+    let Some(place) = kept.record.places.get_mut(&slot) else {
+        return;
+    };
+    match axm::hear(&mut place.axm, message) {
+        Some(Said::NodeVersion(version)) => place.node_version = Some(version),
+        Some(Said::Reply { action, value }) => {
+            if kept.replies.len() == REPLIES {
+                kept.replies.pop_front();
+            }
+            kept.replies.push_back(Reply {
+                worker,
+                action,
+                value,
+            });
+        }
+        Some(Said::Event { kind, data }) => {
+            let mut fields = Map::new();
+            fields.insert("type".into(), kind.into());
+            fields.insert("data".into(), data);
+            daemon
+                .journal
+                .tell("message", Some(&app.name), Some(place.id), fields);
+        }
+        Some(Said::Kept) | None => {}
+    }
 }
 
 /// Nobody waits for them: what cannot be written is not there.
@@ -99,131 +135,9 @@ fn because(kept: &crate::app::Kept, outcome: Outcome) -> String {
 }
 
 fn tell(daemon: &Daemon, app: &App, event: &Event) {
-    let Some((name, slot, data)) = told(event) else {
+    let Some((name, slot, data)) = crate::told::told(event) else {
         return;
     };
     let id = slot.and_then(|slot| Some(app.kept().record.places.get(&slot)?.id));
     daemon.journal.tell(name, Some(&app.name), id, data);
-}
-
-/// The event's name, its slot, and the rest.
-fn told(event: &Event) -> Option<(&'static str, Option<u32>, Map<String, Value>)> {
-    let (name, slot, data) = match event {
-        Event::Fork {
-            worker,
-            slot,
-            pid,
-            generation,
-        } => (
-            "start",
-            Some(slot),
-            json!({"worker": worker.0, "pid": pid, "generation": generation}),
-        ),
-        Event::SpawnFailed { worker, slot, why } => (
-            "start_failed",
-            Some(slot),
-            json!({"worker": worker.0, "why": why}),
-        ),
-        Event::Online { worker, slot, pid } => {
-            ("online", Some(slot), json!({"worker": worker.0, "pid": pid}))
-        }
-        Event::Listening {
-            worker,
-            slot,
-            pid,
-            address,
-        } => (
-            "listening",
-            Some(slot),
-            json!({"worker": worker.0, "pid": pid, "address": format!("{address:?}")}),
-        ),
-        Event::Ready {
-            worker,
-            slot,
-            pid,
-            after,
-            ..
-        } => (
-            "ready",
-            Some(slot),
-            json!({"worker": worker.0, "pid": pid, "after_ms": view::millis(*after)}),
-        ),
-        Event::AllReady { workers } => ("all_ready", None, json!({"workers": workers})),
-        Event::Exit {
-            worker,
-            slot,
-            pid,
-            status,
-            reason,
-            uptime,
-            forced,
-            oom,
-            ..
-        } => {
-            let (code, signal) = match status {
-                ExitStatus::Code(code) => (Some(*code), None),
-                ExitStatus::Signal { signal, .. } => (None, Some(signal_name(*signal))),
-                _ => (None, None),
-            };
-            let data = json!({
-                "worker": worker.0, "pid": pid, "code": code, "signal": signal, "reason": view::reason(*reason),
-                "uptime_ms": view::millis(*uptime), "forced": forced, "oom": oom,
-            });
-            ("exit", Some(slot), data)
-        }
-        Event::Respawn { slot, delay, .. } => {
-            ("restart", Some(slot), json!({"delay_ms": view::millis(*delay)}))
-        }
-        Event::Replacing {
-            worker,
-            slot,
-            pid,
-            cause,
-        } => (
-            "replacing",
-            Some(slot),
-            json!({"worker": worker.0, "pid": pid, "cause": cause.name()}),
-        ),
-        Event::Scaled { from, to } => ("scale", None, json!({"from": from, "to": to})),
-        Event::Reloading {
-            generation,
-            cause,
-            phase,
-            done,
-            total,
-        } => (
-            "reloading",
-            None,
-            json!({"generation": generation, "cause": cause.name(), "phase": phase.name(), "done": done, "total": total}),
-        ),
-        Event::Reloaded(receipt) => (
-            "reload",
-            None,
-            serde_json::to_value(view::receipt(receipt)).unwrap_or_default(),
-        ),
-        Event::Error { what, .. } => ("error", None, json!({"what": what})),
-        Event::BindFailed {
-            slot, address, errno, ..
-        } => (
-            "bind_failed",
-            Some(slot),
-            json!({"address": address, "errno": errno}),
-        ),
-        Event::Stopping => ("stopping", None, json!({})),
-        Event::Stopped { outcome } => ("stop", None, json!({"outcome": outcome_name(*outcome)})),
-        Event::Skipped { events } => ("skipped", None, json!({"events": events})),
-        _ => return None,
-    };
-    let Value::Object(data) = data else { return None };
-    Some((name, slot.map(|slot| slot.0), data))
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Stopped => "stopped",
-        Outcome::Killed { .. } => "killed",
-        Outcome::Done { .. } => "done",
-        Outcome::Failed { .. } => "failed",
-        _ => "other",
-    }
 }

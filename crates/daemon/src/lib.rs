@@ -12,6 +12,8 @@
 
 mod adopt;
 mod app;
+mod audit;
+mod axm;
 mod begin;
 mod daemon;
 mod follow;
@@ -29,12 +31,16 @@ mod output;
 mod pids;
 mod proc;
 mod record;
+mod sample;
 mod saving;
 mod serve;
+mod socket;
 mod state;
 mod systemd;
 mod target;
+mod told;
 mod view;
 
+pub use http::openapi;
 pub use launcher::{Calls, Facts, Fired, Firing, Launcher, Prepared, Purpose, Triggers};
 pub use serve::{Config, DaemonError, kept, main};

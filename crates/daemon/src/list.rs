@@ -33,6 +33,15 @@ impl Daemon {
                 .map(|target| target.app)
                 .collect(),
         };
+        let lives = |app: &Arc<App>| {
+            app.kept()
+                .record
+                .lives
+                .values()
+                .map(|life| life.pid)
+                .collect::<Vec<_>>()
+        };
+        self.samples.look(self.apps().iter().flat_map(lives));
         // All are asked before the first is waited for.
         let asked: Vec<_> = apps
             .iter()
@@ -162,6 +171,9 @@ fn instance(
         shown.uptime_ms = uptime;
         shown.connections = worker.connections;
         shown.accepted = worker.accepted;
+        let usage = daemon.samples.of(worker.pid);
+        shown.memory = usage.memory;
+        shown.cpu = usage.cpu;
         shown.status_text = worker.text.clone();
     }
     shown

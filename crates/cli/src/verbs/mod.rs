@@ -6,8 +6,10 @@ mod acts;
 mod context;
 mod failure;
 mod files;
+mod foreground;
 mod home;
 mod inherited;
+mod interrupt;
 mod logs;
 mod plan;
 mod progress;
@@ -60,6 +62,7 @@ fn finish(result: Result<Exit, VerbError>, answer: &AnswerArgs, pm2: bool) -> Ex
     });
     match exit {
         Exit::Ok => Exit::Ok,
+        Exit::Interrupted => Exit::Interrupted,
         _ if pm2 => Exit::Unexpected,
         exit => exit,
     }

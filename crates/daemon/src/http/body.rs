@@ -18,6 +18,16 @@ pub(crate) enum Answer {
     Lines(Receiver<Bytes>),
 }
 
+impl Answer {
+    /// What came of it, if that is known: `ok`, or the code of the error.
+    pub(super) fn outcome(&self) -> Option<String> {
+        let Self::Whole(bytes) = self else { return None };
+        let answer: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+        let code = answer.get("error").and_then(|error| error.get("code")?.as_str());
+        Some(code.unwrap_or("ok").to_owned())
+    }
+}
+
 impl Body for Answer {
     type Data = Bytes;
     type Error = Infallible;

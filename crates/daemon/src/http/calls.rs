@@ -1,5 +1,6 @@
 //! The table of calls: `docs/openapi.json` is made from it.
 
+use super::Noting;
 use super::access::Caller;
 use super::body::{self, Answer};
 use super::events;
@@ -32,6 +33,8 @@ pub(crate) struct Asked {
     pub(crate) query: String,
     pub(crate) last_event: Option<u64>,
     pub(crate) body: Vec<u8>,
+    /// Of a call that changes something.
+    pub(super) noting: Option<Arc<Noting>>,
 }
 
 const fn get(name: &'static str, answer: fn(Arc<Daemon>, &'static Call, Asked) -> Answering) -> Call {
@@ -86,6 +89,19 @@ pub(crate) static CALLS: &[Call] = &[
             return now(body::failed(&error.with_hint("ask without `reveal`")));
         }
         now(body::result(daemon.environment(&asked.values("target"), reveal)))
+    }),
+    get("audit", |daemon, _, asked| {
+        if asked.caller.right < Some(Right::Own) {
+            let error = Error::new(
+                ErrorCode::PermissionDenied,
+                "only who owns the daemon sees who asked for what",
+            );
+            return now(body::failed(&error));
+        }
+        now(body::result(asked.number("limit").map(|limit| {
+            let limit = limit.unwrap_or(100);
+            daemon.audit.last(usize::try_from(limit).unwrap_or(usize::MAX))
+        })))
     }),
     get("events", |daemon, _, asked| {
         let after = asked.number("after").map(|after| asked.last_event.or(after));
@@ -153,6 +169,16 @@ pub(crate) static CALLS: &[Call] = &[
         now(body::result(
             from_body(&asked.body).and_then(|request| daemon.launch(&request)),
         ))
+    }),
+    post("send", Right::Operate, |daemon, _, asked| {
+        now(body::result(
+            from_body(&asked.body).and_then(|request| daemon.send(&request)),
+        ))
+    }),
+    post("trigger", Right::Operate, |daemon, _, asked| {
+        long(Arc::clone(&daemon), asked, move |request, steps| async move {
+            daemon.trigger(request, steps).await
+        })
     }),
     post("flush", Right::Operate, |daemon, _, asked| {
         long(Arc::clone(&daemon), asked, move |request, _| async move {
@@ -270,7 +296,11 @@ where
         let (steps, mut told) = mpsc::channel(64);
         let work = work(request, Steps::new(steps));
         let mut work = tokio::spawn(async move {
-            let mut done = work.await?;
+            let result = work.await;
+            if let Some(noting) = asked.noting {
+                noting.note(&outcome(&result));
+            }
+            let mut done = result?;
             // What is said to be done is on disk, or it is said that it is not.
             done.notices.extend(daemon.saving.durable().await);
             done.notices
@@ -298,6 +328,15 @@ where
         });
         body::lines("application/x-ndjson", receiver)
     })
+}
+
+/// `ok`, or the code of the first error.
+fn outcome(result: &Result<Done, Error>) -> String {
+    let error = match result {
+        Err(error) => Some(error),
+        Ok(done) => done.apps.iter().find_map(|app| app.error.as_ref()),
+    };
+    error.map_or_else(|| "ok".into(), |error| error.code.word())
 }
 
 fn flat(result: Result<Result<Done, Error>, tokio::task::JoinError>) -> Result<Done, Error> {

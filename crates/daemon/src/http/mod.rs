@@ -8,11 +8,13 @@ mod access;
 mod body;
 pub(crate) mod calls;
 mod events;
+pub mod openapi;
 
 use crate::daemon::{Daemon, Ending};
 use access::Access;
 pub(crate) use access::Caller;
 use body::Answer;
+use everup_api::v1::AuditEntry;
 use everup_api::{Error, ErrorCode};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::service::service_fn;
@@ -22,6 +24,7 @@ use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -117,7 +120,10 @@ async fn connection(daemon: Arc<Daemon>, stream: UnixStream) {
 async fn answer(daemon: Arc<Daemon>, caller: Caller, request: Request<Incoming>) -> Response<Answer> {
     let (parts, incoming) = request.into_parts();
     let found = match calls::find(&parts.method, parts.uri.path()) {
-        Ok(call) if caller.right < Some(call.right) => Err(refused(&daemon, caller, call)),
+        Ok(call) if caller.right < Some(call.right) => {
+            denied(&daemon, caller, call);
+            Err(refused(&daemon, caller, call))
+        }
         other => other,
     };
     let call = match found {
@@ -135,13 +141,65 @@ async fn answer(daemon: Arc<Daemon>, caller: Caller, request: Request<Incoming>)
         }
     };
     let last = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let asked = calls::Asked {
+    let mut asked = calls::Asked {
         caller,
         query: parts.uri.query().unwrap_or_default().to_owned(),
         last_event: last.and_then(|id| id.trim().parse().ok()),
         body: sent,
+        noting: None,
     };
-    (call.answer)(daemon, call, asked).await
+    if call.method == "GET" {
+        return (call.answer)(daemon, call, asked).await;
+    }
+    let noting = Arc::new(Noting::new(&daemon, caller, call, &asked.body));
+    asked.noting = Some(Arc::clone(&noting));
+    let answer = (call.answer)(daemon, call, asked).await;
+    if let Some(outcome) = answer.body().outcome() {
+        noting.note(&outcome);
+    }
+    answer
+}
+
+/// Writes a call into the audit journal, once.
+#[derive(Debug)]
+struct Noting {
+    daemon: Arc<Daemon>,
+    entry: AuditEntry,
+    noted: AtomicBool,
+}
+
+impl Noting {
+    fn new(daemon: &Arc<Daemon>, caller: Caller, call: &calls::Call, body: &[u8]) -> Self {
+        Self {
+            daemon: Arc::clone(daemon),
+            entry: AuditEntry {
+                at: crate::view::rfc3339(std::time::SystemTime::now()),
+                uid: caller.uid,
+                gid: caller.gid,
+                pid: caller.pid,
+                call: call.name.into(),
+                targets: crate::audit::targets(body),
+                outcome: String::new(),
+            },
+            noted: AtomicBool::new(false),
+        }
+    }
+
+    fn note(&self, outcome: &str) {
+        if !self.noted.swap(true, Ordering::Relaxed) {
+            self.daemon.audit.note(&AuditEntry {
+                outcome: outcome.into(),
+                ..self.entry.clone()
+            });
+        }
+    }
+}
+
+/// Who wanted to change something is known, too.
+fn denied(daemon: &Arc<Daemon>, caller: Caller, call: &calls::Call) {
+    if call.method != "GET" {
+        Noting::new(daemon, caller, call, &[]).note("permission_denied");
+    }
 }
 
 fn refused(daemon: &Daemon, caller: Caller, call: &calls::Call) -> Error {
@@ -154,6 +212,10 @@ fn refused(daemon: &Daemon, caller: Caller, call: &calls::Call) -> Error {
 /// The whole body.
 async fn whole(mut incoming: Incoming) -> Result<Vec<u8>, Error> {
     let mut all = Vec::new();
+    let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > BODY {
+        return Err(too_long());
+    }
     loop {
         let frame = std::future::poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await;
         let Some(frame) = frame else { return Ok(all) };
@@ -165,11 +227,15 @@ async fn whole(mut incoming: Incoming) -> Result<Vec<u8>, Error> {
         })?;
         let data: Bytes = frame.into_data().unwrap_or_default();
         if all.len() + data.len() > BODY {
-            return Err(Error::new(
-                ErrorCode::TooLong,
-                format!("the request has more than {BODY} bytes"),
-            ));
+            return Err(too_long());
         }
         all.extend_from_slice(&data);
     }
+}
+
+fn too_long() -> Error {
+    Error::new(
+        ErrorCode::TooLong,
+        format!("the request has more than {BODY} bytes"),
+    )
 }

@@ -11,6 +11,7 @@ pub(crate) mod scale;
 pub(crate) mod small;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod trigger;
 mod upgrade;
 
 use crate::app::App;

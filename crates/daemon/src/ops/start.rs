@@ -142,7 +142,9 @@ impl Daemon {
     pub(super) async fn start_one(self: Host, app: Arc<App>, how: How) -> Result<Deed, Failure> {
         let turn = app.claim().turn("being started", how.deadline.0).await?;
         let result = self.start_now(&turn, &how).await;
-        if result.is_err() && how.new && app.kept().run.is_none() && app.kept().wanted == how.new {
+        // Somebody who said stop wants it to stand still, not to be gone.
+        let stopped = matches!(&result, Err(failure) if failure.error.code == ErrorCode::Conflict);
+        if result.is_err() && how.new && !stopped && app.kept().run.is_none() {
             let failed = matches!(app.kept().end, Some(Outcome::Failed { status: Some(_) }));
             if !failed {
                 self.forget(&app);
@@ -194,7 +196,7 @@ impl Daemon {
             let mut hurried = Box::pin(turn.until(|_| None::<()>));
             tokio::select! {
                 met = met => met.map_err(|why| {
-                    Error::new(ErrorCode::Conflict, format!("`{name}` depends on `{other}`, which {why}"))
+                    Error::new(ErrorCode::AppFailed, format!("`{name}` depends on `{other}`, which {why}"))
                 })?,
                 hurried = &mut hurried => hurried?,
             }

@@ -51,6 +51,8 @@ impl Launcher for Plain {
         if let Some(most) = &app.max_restarts {
             spec.restart.budget.early = most.parse().unwrap();
             spec.restart.budget.delay = Duration::from_millis(1);
+            // It dies before.
+            spec.ready = vec![ReadySign::Uptime(LIMIT)];
         }
         let variables = inherited.iter().chain(&app.env);
         spec.env = variables

@@ -2,7 +2,7 @@
 
 use crate::harness::{Daemon, LIMIT, sleeper, until};
 use everup_api::ErrorCode;
-use everup_api::v1::{Done, SOCKET};
+use everup_api::v1::{AuditEntry, Done, SOCKET};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -76,19 +76,24 @@ fn only_its_owner_can_open_the_socket() {
 fn events_are_numbered_and_go_on_where_one_was() {
     let daemon = Daemon::start();
     daemon.start_app(sleeper("a", 1)).unwrap();
-    let mut events = daemon.client().events(Some(0)).unwrap();
-    let mut seen = Vec::new();
-    while seen.len() < 3 {
-        seen.push(events.next().unwrap().unwrap());
-    }
+    let after = |seq: u64, count: usize| {
+        let mut seen = Vec::new();
+        let mut events = daemon.client().events(Some(seq)).unwrap();
+        let read = events.each(|event| {
+            seen.push(event);
+            seen.len() < count
+        });
+        read.unwrap();
+        seen
+    };
+    let seen = after(0, 3);
     let seqs: Vec<u64> = seen.iter().map(|event| event.seq).collect();
     assert_eq!(seqs, [1, 2, 3], "{seen:?}");
     assert!(
         seen.iter()
             .any(|event| event.event == "start" && event.app.as_deref() == Some("a") && event.id == Some(0))
     );
-    let mut later = daemon.client().events(Some(2)).unwrap();
-    assert_eq!(later.next().unwrap().unwrap().seq, 3);
+    assert_eq!(after(2, 1)[0].seq, 3);
 }
 
 #[test]
@@ -108,5 +113,49 @@ fn an_operation_goes_on_although_its_caller_goes_away() {
         daemon
             .app("a")
             .is_some_and(|app| app.instances.iter().filter(|one| one.pid.is_some()).count() == 3)
+    });
+}
+
+#[test]
+fn who_asked_for_what_is_written_down() {
+    let daemon = Daemon::start();
+    daemon.start_app(sleeper("a", 1)).unwrap();
+    assert!(
+        daemon
+            .post::<Done>("stop", &json!({"targets": ["nobody"]}))
+            .is_err()
+    );
+    daemon.list();
+    let audit: Vec<AuditEntry> = daemon.client().get("audit", &[("limit", "5")]).unwrap();
+    let told: Vec<_> = audit
+        .iter()
+        .map(|entry| {
+            (
+                entry.call.as_str(),
+                entry.targets.join(","),
+                entry.outcome.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("stop", "nobody".into(), "unknown_app"),
+            ("start", "a".into(), "ok")
+        ]
+    );
+    assert!(audit.iter().all(|entry| entry.pid == std::process::id()));
+}
+
+#[test]
+fn what_workers_use_is_told() {
+    let daemon = Daemon::start();
+    daemon
+        .start_app(crate::harness::shell("busy", "while :; do :; done"))
+        .unwrap();
+    until("it uses a CPU", || {
+        let app = daemon.app("busy").unwrap();
+        let one = &app.instances[0];
+        one.memory.is_some_and(|bytes| bytes > 100_000) && one.cpu.is_some_and(|percent| percent > 5.0)
     });
 }
