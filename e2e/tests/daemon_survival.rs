@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -254,4 +255,67 @@ fn an_exit_while_nobody_looked_is_told() -> Result<()> {
     let after = daemon.ready("app", 1)?;
     ensure!(after != pids, "nobody took its place");
     Ok(())
+}
+
+/// The daemon dies at some instant of a reload: the next one ends it, in whichever way, and nobody is turned away.
+#[test]
+fn killed_in_the_middle_of_a_reload() -> Result<()> {
+    let rounds = if std::env::var_os("EVERUP_SOAK").is_some() {
+        30
+    } else {
+        5
+    };
+    let daemon = Daemon::new()?;
+    let port = port()?;
+    let node = fixture("hello.js");
+    let mut start = daemon.command(["start"]);
+    start
+        .arg(&node)
+        .args(["--name", "node", "-i", "2", "--canary", "100ms"]);
+    let said = start.env("PORT", port.to_string()).output()?;
+    ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    daemon.ready("node", 2)?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let clients = Crowd::start(3, move |_| Ok(Fresh(address)));
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    for round in 0..rounds {
+        let before = daemon.pong()?;
+        let generation = generation(&daemon)?;
+        let mut reload = daemon.command(["reload", "node"]).spawn()?;
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // wait: the blow falls at any instant of the reload
+        thread::sleep(Duration::from_millis(random % 900));
+        process::signal(before.pid, Signal::KILL)?;
+        reload.wait()?;
+        daemon.until_pong("a successor", |pong| pong.incarnation > before.incarnation)?;
+        wait_until(&format!("the end of reload {round}"), LIMIT, || {
+            let app = daemon.app("node").map_err(|error| format!("{error:#}"))?;
+            let ready = |one: &serde_json::Value| one["state"] == "ready" && one["role"] == "active";
+            let instances = app["instances"].as_array().cloned().unwrap_or_default();
+            let settled = app["reload"].is_null() && app["others"].as_array().is_some_and(Vec::is_empty);
+            match settled && instances.len() == 2 && instances.iter().all(ready) {
+                true => Ok(()),
+                false => Err(app.to_string()),
+            }
+        })?;
+        ensure!(
+            self::generation(&daemon)? >= generation,
+            "an older generation serves"
+        );
+        clients.answered(10)?;
+    }
+    let tally = clients.finish()?;
+    e2e::say(&format!(
+        "{rounds} reloads: {} requests, {} failed",
+        tally.ok,
+        tally.failed()
+    ));
+    ensure!(tally.failures.is_empty(), "{:?}", tally.failures);
+    Ok(())
+}
+
+fn generation(daemon: &Daemon) -> Result<u64> {
+    daemon.app("node")?["generation"].as_u64().context("a generation")
 }

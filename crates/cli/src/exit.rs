@@ -30,11 +30,13 @@ pub(crate) enum Exit {
     Refused = 10,
     /// The daemon was not done in time.
     NotInTime = 11,
+    /// Ctrl-C while the daemon worked.
+    Interrupted = 130,
 }
 
 impl Exit {
     /// All codes, in order.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Ok,
         Self::Unexpected,
         Self::Usage,
@@ -47,6 +49,7 @@ impl Exit {
         Self::NoAnswer,
         Self::Refused,
         Self::NotInTime,
+        Self::Interrupted,
     ];
 
     /// The number that the shell sees.
@@ -76,6 +79,7 @@ impl Exit {
             Self::NoAnswer => "no everup answers at the control socket, or not in time, or not to you",
             Self::Refused => "the running everup could not do what it was asked",
             Self::NotInTime => "it was not done in time; what was not done, and what goes on, is said",
+            Self::Interrupted => "interrupted; the daemon goes on with what it was asked for",
         }
     }
 }

@@ -101,7 +101,7 @@ fn perform(verb: Verb, pm2: bool) -> anyhow::Result<Exit> {
             }
             _ => Ok(Exit::Ok),
         },
-        Verb::Boot(verb) => Ok(boot::perform(&verb)),
+        Verb::Boot(verb) => Ok(boot::perform(&verb, pm2)),
     }
 }
 
@@ -116,6 +116,13 @@ fn refuse(mut answer: clap::Error) -> Exit {
     }
 }
 
+const PM2_USAGE: &str = "usage: pm2 [options] <command>
+
+pm2 -h, --help             all available commands and options
+pm2 <command> -h           help on a specific command
+
+This is everup, called as pm2.";
+
 /// pm2 knows one exit code for all that is wrong, and one sentence for a word that is no command.
 fn refuse_as_pm2(answer: clap::Error) -> Exit {
     if matches!(answer.kind(), ErrorKind::InvalidSubcommand) {
@@ -123,7 +130,15 @@ fn refuse_as_pm2(answer: clap::Error) -> Exit {
             .get(ContextKind::InvalidSubcommand)
             .map(ToString::to_string);
         let word = terminal::harmless(&word.unwrap_or_default());
-        writeln!(io::stdout(), "[PM2][ERROR] Command not found: {word}").ok();
+        writeln!(
+            io::stdout(),
+            "[PM2][ERROR] Command not found: {word}\n\n{PM2_USAGE}"
+        )
+        .ok();
+        return Exit::Unexpected;
+    }
+    if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        writeln!(io::stdout(), "{PM2_USAGE}").ok();
         return Exit::Unexpected;
     }
     match refuse(answer) {

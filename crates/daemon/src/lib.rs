@@ -34,9 +34,13 @@ mod record;
 mod sample;
 mod saving;
 mod serve;
+mod socket;
 mod state;
+mod systemd;
 mod target;
+mod told;
 mod view;
 
+pub use http::openapi;
 pub use launcher::{Calls, Facts, Fired, Firing, Launcher, Prepared, Purpose, Triggers};
 pub use serve::{Config, DaemonError, kept, main};

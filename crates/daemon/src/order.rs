@@ -94,14 +94,14 @@ mod tests {
 
     #[test]
     fn those_who_need_others_stop_first() {
-        let apps = apps(&[
+        let all = apps(&[
             ("db", &[]),
             ("api", &["db"]),
             ("web", &["api", "cache"]),
             ("job", &[]),
         ]);
-        assert_eq!(stops(&apps), [vec!["job", "web"], vec!["api"], vec!["db"]]);
-        let ring = super::tests::apps(&[("a", &["b"]), ("b", &["a"])]);
+        assert_eq!(stops(&all), [vec!["job", "web"], vec!["api"], vec!["db"]]);
+        let ring = apps(&[("a", &["b"]), ("b", &["a"])]);
         assert_eq!(stops(&ring), [vec!["a", "b"]]);
     }
 

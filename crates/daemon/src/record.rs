@@ -223,6 +223,13 @@ impl Record {
         self.places.values().map(|place| place.id).collect()
     }
 
+    /// Another cluster took the place of one that ran: that counts in each place.
+    pub(crate) fn restarted(&mut self) {
+        for place in self.places.values_mut() {
+            place.restarts += 1;
+        }
+    }
+
     /// Counters begin anew.
     pub(crate) fn reset(&mut self) {
         for place in self.places.values_mut() {

@@ -10,14 +10,15 @@ use crate::ops::Steps;
 use crate::output::Outputs;
 use crate::sample;
 use crate::saving;
+use crate::socket::{self, SocketError};
+use crate::systemd;
 use everup::signals::Signals;
-use everup_api::v1::SOCKET;
 use everup_keeper::{Handoff, Inherited, Ready};
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -87,8 +88,9 @@ pub fn main(config: Config, signals: Signals) -> Result<(), DaemonError> {
         .mode(0o700)
         .create(&home)
         .map_err(failed)?;
-    let path = home.join(SOCKET);
-    let listener = bind(&path)?;
+    let place = Home::new(home.clone());
+    let path = socket::path(&place);
+    let listener = bind(&place)?;
     let home_of = Home::new(config.home);
     let outputs = Outputs::start(&home_of.logs(), None).map_err(system("start the thread for logs"))?;
     let daemon = Daemon::new(Parts {
@@ -164,7 +166,7 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
     let pid = format!("{}\n", std::process::id());
     fs::write(daemon.home.pid_file(), pid).ok();
     let ended = run(Arc::clone(&daemon), listener, signals, Some((legacy, ready)));
-    fs::remove_file(home.join(SOCKET)).ok();
+    fs::remove_file(socket::path(&daemon.home)).ok();
     fs::remove_file(daemon.home.pid_file()).ok();
     i32::from(ended.is_err())
 }
@@ -184,7 +186,7 @@ fn begin(
     let signals = Signals::block(&[SIGINT, SIGTERM]).map_err(system("take over the signals"))?;
     let listener = match legacy.socket.take() {
         Some(listener) => listener,
-        None => bind(&home.join(SOCKET))?,
+        None => bind(&Home::new(home.into()))?,
     };
     let outputs = Outputs::start(&Home::new(home.into()).logs(), legacy.logs.take());
     let outputs = outputs.map_err(system("start the thread for logs"))?;
@@ -224,6 +226,7 @@ fn run(
                 daemon.restore();
             }
             ready.report();
+            systemd::ready(daemon.keeper_pid);
         } else {
             daemon.restore();
         }
@@ -254,17 +257,14 @@ fn obey(daemon: &Arc<Daemon>, signals: Signals) -> io::Result<()> {
         .map(|_| ())
 }
 
-fn bind(path: &Path) -> Result<UnixListener, DaemonError> {
-    let failed = |source| DaemonError::Socket {
-        path: path.into(),
-        source,
-    };
-    if UnixStream::connect(path).is_ok() {
-        return Err(DaemonError::Running { path: path.into() });
-    }
-    // Of a daemon that is gone.
-    fs::remove_file(path).ok();
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
+fn bind(home: &Home) -> Result<UnixListener, DaemonError> {
+    let path = socket::path(home);
+    socket::listen(home).map_err(|error| match error {
+        SocketError::Running => DaemonError::Running { path },
+        SocketError::Io(source) => DaemonError::Socket { path, source },
+        SocketError::NoGroup(_) => DaemonError::Socket {
+            path,
+            source: io::Error::new(io::ErrorKind::NotFound, error.to_string()),
+        },
+    })
 }

@@ -137,6 +137,12 @@ impl Client {
         self.limit = limit.filter(|limit| !limit.is_zero());
     }
 
+    /// Another handle of the connection, if there is one: shut down, it ends a call with [`CallError::Lost`].
+    #[must_use]
+    pub fn line(&self) -> Option<UnixStream> {
+        self.stream.as_ref()?.get_ref().try_clone().ok()
+    }
+
     /// Who answers.
     ///
     /// # Errors

@@ -235,6 +235,9 @@ pub(crate) struct ServeArgs {
     /// pm2's: no script of others is put into your pages
     #[arg(long, value_name = "APP", num_args = 0..=1, hide = true)]
     pub(crate) monitor: Option<Option<String>>,
+
+    #[command(flatten)]
+    pub(crate) answer: super::manage::AnswerArgs,
 }
 
 /// `everup init`.

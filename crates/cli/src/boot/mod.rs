@@ -22,15 +22,24 @@ mod told;
 
 use crate::args::boot::BootVerb;
 use crate::exit::Exit;
-use told::Told;
+use told::{Outcome, Told};
 
-/// Does it.
-pub(crate) fn perform(verb: &BootVerb) -> Exit {
-    told::tell(match verb {
+/// Does it. As pm2, whatever is not well ends with 1.
+pub(crate) fn perform(verb: &BootVerb, pm2: bool) -> Exit {
+    let exit = told::tell(act(verb, pm2), pm2);
+    if pm2 && exit != Exit::Ok {
+        Exit::Unexpected
+    } else {
+        exit
+    }
+}
+
+fn act(verb: &BootVerb, pm2: bool) -> Outcome {
+    match verb {
         BootVerb::Startup(args) => startup::startup(args),
         BootVerb::Unstartup(args) => startup::unstartup(args),
         BootVerb::Doctor(args) => doctor::doctor(args),
-        BootVerb::Serve(args) => serve::serve(args),
+        BootVerb::Serve(args) => serve::serve(args, pm2),
         BootVerb::ServeFiles(args) => files::serve_files(args),
         BootVerb::Init(args) => init::init(args),
         BootVerb::Report(args) => report::report(args),
@@ -43,5 +52,5 @@ pub(crate) fn perform(verb: &BootVerb) -> Exit {
         BootVerb::Slist(args) => system::slist(args),
         BootVerb::Examples => examples::examples(),
         BootVerb::Not(verb) => Err(Told::from(not::reason(verb))),
-    })
+    }
 }

@@ -2,59 +2,30 @@
 //! that its workers share the port and a reload loses nothing.
 
 use super::files::Options;
-use super::home::home;
-use super::told::{Outcome, Told, say};
+use super::told::{Outcome, Told};
 use crate::args::boot::ServeArgs;
 use crate::exit::Exit;
+use crate::verbs::{Context, start_app};
 use everup_api::AppSpec;
-use everup_api::v1::{CallError, Client, Done, SOCKET, Start};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// `everup serve`.
-pub(super) fn serve(args: &ServeArgs) -> Outcome {
+pub(super) fn serve(args: &ServeArgs, pm2: bool) -> Outcome {
     // What is wrong with them is found here, and not by a worker that dies.
     let options = Options::new(&args.files, |name| std::env::var(name).ok())?;
     let program = std::env::current_exe().map_err(|error| {
-        Told::new(
-            Exit::Unexpected,
-            format!("could not find this program: {}", crate::error::reason(&error)),
-        )
+        let why = crate::error::reason(&error);
+        Told::new(Exit::Unexpected, format!("could not find this program: {why}"))
     })?;
-    let spec = app(args, &options, program);
-    let name = spec.name.clone();
-    let start = Start {
-        apps: vec![spec],
-        ..Start::default()
-    };
-    let mut client = Client::connect(&home()?.join(SOCKET), None).map_err(|error| call(&error))?;
-    let done: Done = client
-        .post("start", &start, &mut |_| ())
-        .map_err(|error| call(&error))?;
-    if let Some(error) = done.apps.iter().find_map(|app| app.error.clone()) {
-        return Err(call(&CallError::Refused(error)));
+    let context = Context::new(pm2, &args.answer)?;
+    let exit = start_app(&context, app(args, &options, program))?;
+    if exit == Exit::Ok {
+        let head = if pm2 { "[PM2] " } else { "" };
+        let root = options.root.display();
+        context.say(&format!("{head}Serving {root} on port {}", options.port));
     }
-    say(&format!(
-        "{name} serves {} on {}\n",
-        options.root.display(),
-        options.place()
-    ));
-    Ok(Exit::Ok)
-}
-
-fn call(error: &CallError) -> Told {
-    let told = Told::new(Exit::NoAnswer, error.to_string());
-    match error {
-        CallError::Refused(error) => {
-            let told = Told::new(Exit::Refused, error.message.clone());
-            match &error.hint {
-                Some(hint) => told.hint(hint.clone()),
-                None => told,
-            }
-        }
-        CallError::NotRunning { .. } => told.hint("no daemon runs for this EVERUP_HOME"),
-        _ => told,
-    }
+    Ok(exit)
 }
 
 /// The app. Pure.
@@ -93,6 +64,7 @@ fn app(args: &ServeArgs, options: &Options, program: PathBuf) -> AppSpec {
 mod tests {
     use super::*;
     use crate::args::boot::ServeFilesArgs;
+    use crate::args::manage::AnswerArgs;
 
     #[test]
     fn the_app_is_told_by_pm2s_variables() {
@@ -109,6 +81,7 @@ mod tests {
             instances: Some("2".into()),
             namespace: None,
             monitor: None,
+            answer: AnswerArgs::default(),
         };
         let options = Options::new(&args.files, |_| None).unwrap();
         let app = app(&args, &options, "/usr/bin/everup".into());

@@ -4,6 +4,7 @@ use crate::error;
 use crate::exit::Exit;
 use crate::output::paint;
 use crate::terminal::{colour_wanted, harmless};
+use crate::verbs::VerbError;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
@@ -49,8 +50,18 @@ impl Told {
     }
 }
 
+impl From<VerbError> for Told {
+    fn from(error: VerbError) -> Self {
+        Self {
+            message: error.message(),
+            hint: error.hint(),
+            exit: error.exit(),
+        }
+    }
+}
+
 /// Tells the error, if there is one.
-pub(super) fn tell(outcome: Outcome) -> Exit {
+pub(super) fn tell(outcome: Outcome, pm2: bool) -> Exit {
     let told = match outcome {
         Ok(exit) => return exit,
         Err(told) => told,
@@ -60,7 +71,12 @@ pub(super) fn tell(outcome: Outcome) -> Exit {
         true => paint(number, text),
         false => text.to_owned(),
     };
-    let mut text = format!("{} {}\n", label(31, "error:"), harmless(&told.message));
+    let head = if pm2 {
+        "[PM2][ERROR]".into()
+    } else {
+        label(31, "error:")
+    };
+    let mut text = format!("{head} {}\n", harmless(&told.message));
     if let Some(hint) = &told.hint {
         text.push_str(&format!("  {} {}\n", label(36, "hint:"), harmless(hint)));
     }

@@ -17,10 +17,18 @@ pub(super) fn find(app: &AppSpec, spec: &Spec) -> Facts {
     let folder = script.as_deref().and_then(Path::parent).unwrap_or(&app.cwd);
     Facts {
         interpreter: interpreted.then(|| spec.program.to_string_lossy().into_owned()),
-        clustered: matches!(spec.channel, Channel::Node(_)) && app.exec_mode != Some(ExecMode::Fork),
+        clustered: matches!(spec.channel, Channel::Node(_)) && clustered(app),
         user: user.unwrap_or_else(own_user),
         version: version(folder),
         script_path: script,
+    }
+}
+
+/// As pm2 decides: by `exec_mode`, else by whether a number of workers is named at all.
+fn clustered(app: &AppSpec) -> bool {
+    match app.exec_mode {
+        Some(mode) => mode == ExecMode::Cluster,
+        None => app.instances.is_some(),
     }
 }
 

@@ -154,24 +154,54 @@ pub(crate) fn scale(context: &Context, args: &ScaleArgs) -> Result<Exit, VerbErr
         timeout_ms: context.timeout_ms(),
     };
     let target = vec![args.target.clone()];
+    let before = if context.pm2 {
+        ids(&context.list(&mut client, &[])?, &args.target)
+    } else {
+        Vec::new()
+    };
     let done = context
         .act(&mut client, "scale", &body)
         .map_err(|error| in_words(context, &target, error))?;
     if context.pm2 {
-        return scaled_as_pm2(context, &mut client, &done);
+        return scaled_as_pm2(context, &mut client, &args.target, &before, &done);
     }
     tell(context, &mut client, Told::one(&target, "scale", done))
 }
 
-fn scaled_as_pm2(context: &Context, client: &mut Client, done: &Done) -> Result<Exit, VerbError> {
+/// The ids of an app's instances.
+fn ids(list: &List, app: &str) -> Vec<u32> {
+    let named = list.apps.iter().find(|known| known.spec.name == app);
+    named
+        .into_iter()
+        .flat_map(|app| &app.instances)
+        .map(|one| one.id)
+        .collect()
+}
+
+fn scaled_as_pm2(
+    context: &Context,
+    client: &mut Client,
+    app: &str,
+    before: &[u32],
+    done: &Done,
+) -> Result<Exit, VerbError> {
     if let Some(error) = done.apps.iter().find_map(|one| one.error.clone()) {
         return Err(VerbError::Call(CallError::Refused(error)));
     }
     if done.apps.iter().all(|one| one.done == "nothing") {
         return Err(VerbError::said(Exit::Refused, "Nothing to do", None));
     }
-    context.say("[PM2] Scaling application");
     let list = context.list(client, &[])?;
+    let after = ids(&list, app);
+    if after.len() > before.len() {
+        context.say("[PM2] Scaling up application");
+    }
+    for id in before.iter().filter(|id| !after.contains(id)) {
+        context.say(&format!(
+            "[PM2] Applying action deleteProcessId on app [{id}](ids: [ {id} ])"
+        ));
+        context.say(&format!("[PM2] [{}]({id}) ✓", harmless(app)));
+    }
     super::show::table(context, &list.apps, None);
     Ok(Exit::Ok)
 }
@@ -259,9 +289,6 @@ pub(crate) fn save(context: &Context, args: &ForceArgs) -> Result<Exit, VerbErro
     } else {
         let apps = crate::render::amounts::count(done.apps.len() as u64, "app");
         context.say(&format!("saved {apps} in {}", harmless(&path.to_string_lossy())));
-        for notice in &done.notices {
-            context.note(&format!("note: {}", harmless(notice)));
-        }
     }
     Ok(Exit::Ok)
 }
@@ -320,10 +347,12 @@ pub(crate) fn kill(context: &Context) -> Result<Exit, VerbError> {
         context.say("[PM2] [v] PM2 Daemon Stopped");
         return Ok(Exit::Ok);
     }
-    if !context.answer.json {
-        context.say("the daemon has ended");
-    }
-    tell_only(context, Told::one(&["all".to_owned()], "deleteProcessId", done))
+    let exit = match done.apps.is_empty() && !context.answer.json {
+        true => Exit::Ok,
+        false => tell_only(context, Told::one(&["all".to_owned()], "deleteProcessId", done))?,
+    };
+    context.say("the daemon has ended");
+    Ok(exit)
 }
 
 /// Waits until nobody listens any more: whoever starts the next daemon finds the way free.
@@ -403,10 +432,13 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
     for notice in &done.notices {
         context.note(&format!("note: {}", harmless(notice)));
     }
+    let was = match before.version == after.version {
+        true => String::new(),
+        false => format!(" (it was {})", harmless(&before.version)),
+    };
+    let version = harmless(&after.version);
     context.say(&format!(
-        "the daemon is version {} now (it was {}); its apps went on",
-        harmless(&after.version),
-        harmless(&before.version)
+        "the daemon was replaced: it is version {version} now{was}; its apps went on"
     ));
     Ok(Exit::Ok)
 }

@@ -2,13 +2,16 @@
 
 use super::failure::VerbError;
 use super::home::Home;
+use super::interrupt::Interrupt;
 use super::progress::Bar;
 use crate::args::manage::AnswerArgs;
 use crate::duration;
 use crate::error::CliError;
+use crate::output::paint;
 use crate::terminal::{Screen, harmless};
 use everup_api::v1::{CallError, Client, Done, List};
 use serde::Serialize;
+use std::cell::OnceCell;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -29,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) screen: Screen,
     /// `--timeout`: `Some(None)` is for ever.
     timeout: Option<Option<Duration>>,
+    interrupt: OnceCell<Interrupt>,
 }
 
 impl Context {
@@ -52,6 +56,7 @@ impl Context {
             answer: answer.clone(),
             screen,
             timeout,
+            interrupt: OnceCell::new(),
         })
     }
 
@@ -75,6 +80,11 @@ impl Context {
             None => Some(LONG + GRACE),
             Some(limit) => limit.map(|limit| limit + GRACE),
         }
+    }
+
+    /// Somebody else takes care of Ctrl-C.
+    pub(crate) fn leave_signals(&self) {
+        self.interrupt.set(Interrupt::default()).ok();
     }
 
     /// The daemon that is there; pm2 starts one for everything.
@@ -124,12 +134,18 @@ impl Context {
         call: &str,
         body: &impl Serialize,
     ) -> Result<Done, VerbError> {
+        let interrupt = self.interrupt.get_or_init(Interrupt::watch);
+        interrupt.guard(client);
         client.set_limit(self.long());
         let mut bar = Bar::new(call, self.quiet());
         let done = client.post(call, body, &mut |step| bar.show(&step));
         bar.end();
+        interrupt.release();
         client.set_limit(self.soon());
-        Ok(done?)
+        match done {
+            Err(_) if interrupt.came() => Err(VerbError::Interrupted),
+            done => Ok(done?),
+        }
     }
 
     /// Everything, or only these.
@@ -149,8 +165,12 @@ impl Context {
 
     /// What was done: not if nobody wants to hear it.
     pub(crate) fn say(&self, text: &str) {
-        if !self.answer.silent && !self.answer.json {
-            self.print(text);
+        if self.answer.silent || self.answer.json {
+            return;
+        }
+        match text.strip_prefix("[PM2] ").filter(|_| self.screen.colour) {
+            Some(rest) => self.print(&format!("{} {rest}", paint(32, "[PM2]"))),
+            None => self.print(text),
         }
     }
 

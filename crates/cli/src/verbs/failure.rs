@@ -1,6 +1,5 @@
 //! Why a verb was not done: in words, as JSON, in pm2's words, and as an exit code.
 
-use crate::commands::ask::exit_of;
 use crate::error::{CliError, reason};
 use crate::exit::Exit;
 use crate::terminal::harmless;
@@ -15,6 +14,8 @@ pub(crate) enum VerbError {
     Usage(#[from] CliError),
     #[error(transparent)]
     Call(#[from] CallError),
+    #[error("interrupted: the daemon goes on with it")]
+    Interrupted,
     #[error("there is no home directory for the daemon")]
     NoHome,
     #[error("could not start the daemon: {0}")]
@@ -48,15 +49,16 @@ impl VerbError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Usage(error) => error.exit(),
-            Self::Call(CallError::Refused(error)) => exit_of(error.code),
+            Self::Call(CallError::Refused(error)) => Exit::of(error.code),
             Self::Call(CallError::TimedOut(_)) => Exit::NotInTime,
             Self::Call(_) => Exit::NoAnswer,
+            Self::Interrupted => Exit::Interrupted,
             Self::NoHome | Self::NotStarted(_) | Self::File(_) => Exit::Input,
             Self::Said { exit, .. } => *exit,
         }
     }
 
-    /// One line, harmless to a terminal.
+    /// Harmless to a terminal; one line, but for what is wrong in a file.
     pub(crate) fn message(&self) -> String {
         let text = match self {
             Self::Usage(error) => error.message(),
@@ -69,7 +71,8 @@ impl VerbError {
             },
             _ => self.to_string(),
         };
-        harmless(&text)
+        let lines: Vec<String> = text.lines().map(harmless).collect();
+        lines.join("\n")
     }
 
     /// What to do next.
@@ -88,6 +91,7 @@ impl VerbError {
             Self::Call(CallError::Lost) => "whether it was done is not known: see `everup list`".into(),
             Self::Call(CallError::TooOld(_)) => "replace the running daemon: `everup upgrade`".into(),
             Self::Call(_) => return None,
+            Self::Interrupted => "see `everup list`; `everup abort` gives up a reload".into(),
             Self::NoHome => "set EVERUP_HOME to a directory of your own".into(),
             Self::NotStarted(_) => "set EVERUP_HOME to a directory that you may write to".into(),
             Self::File(error) => error.hint()?.to_owned(),
@@ -103,6 +107,7 @@ impl VerbError {
             Self::Call(CallError::TimedOut(_)) => json!("timed_out"),
             Self::Call(_) => json!("no_answer"),
             Self::Usage(_) => json!("usage"),
+            Self::Interrupted => json!("interrupted"),
             Self::NoHome | Self::NotStarted(_) => json!("not_started"),
             Self::File(_) => json!("invalid_file"),
             Self::Said {

@@ -3,7 +3,7 @@
 use super::failure::VerbError;
 use crate::keeper;
 use everup_api::v1::{CallError, Client, SOCKET};
-use everup_keeper::{EnsureError, Place, Started};
+use everup_keeper::{Place, Started};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,17 +63,23 @@ impl Home {
             home: self.path.clone(),
             socket: self.socket.clone(),
         };
-        let started = keeper::ensure(&place).map_err(|error| VerbError::NotStarted(words(&error)))?;
+        let started = keeper::ensure(&place).map_err(|error| VerbError::NotStarted(chain(&error)))?;
         Ok((self.connect(limit)?, started == Started::Now))
     }
 }
 
-fn words(error: &EnsureError) -> String {
-    let source = std::error::Error::source(error);
-    let source = source
-        .and_then(|source| source.downcast_ref())
-        .map(crate::error::reason);
-    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+/// An error with all its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error
+            .downcast_ref()
+            .map_or_else(|| error.to_string(), crate::error::reason);
+        text.push_str(&format!(": {words}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// The home of our user, by the user database's file.

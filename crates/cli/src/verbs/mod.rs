@@ -6,8 +6,10 @@ mod acts;
 mod context;
 mod failure;
 mod files;
+mod foreground;
 mod home;
 mod inherited;
+mod interrupt;
 mod logs;
 mod plan;
 mod progress;
@@ -22,8 +24,10 @@ use crate::args::manage::{AnswerArgs, ManageVerb};
 use crate::exit::Exit;
 use crate::output::paint;
 use crate::terminal::colour_wanted;
-use context::Context;
-use failure::VerbError;
+pub(crate) use context::Context;
+pub(crate) use failure::VerbError;
+pub(crate) use home::Home;
+pub(crate) use start::start_app;
 use std::io::{self, IsTerminal, Write};
 
 /// Does it. As pm2, whatever is not well ends with 1.
@@ -58,6 +62,7 @@ fn finish(result: Result<Exit, VerbError>, answer: &AnswerArgs, pm2: bool) -> Ex
     });
     match exit {
         Exit::Ok => Exit::Ok,
+        Exit::Interrupted => Exit::Interrupted,
         _ if pm2 => Exit::Unexpected,
         exit => exit,
     }

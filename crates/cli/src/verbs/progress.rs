@@ -4,6 +4,7 @@ use crate::terminal::{colour_wanted, harmless};
 use everup_api::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -11,7 +12,11 @@ pub(crate) struct Bar {
     bar: Option<ProgressBar>,
     quiet: bool,
     last: Option<String>,
+    begun: Instant,
 }
+
+/// Work that is done sooner needs no lines.
+const SHORT: Duration = Duration::from_secs(1);
 
 impl Bar {
     pub(crate) fn new(call: &str, quiet: bool) -> Self {
@@ -29,6 +34,7 @@ impl Bar {
             bar,
             quiet,
             last: None,
+            begun: Instant::now(),
         }
     }
 
@@ -38,7 +44,7 @@ impl Bar {
             bar.set_length(u64::from(step.total));
             bar.set_position(u64::from(step.done));
             bar.set_message(message);
-        } else if !self.quiet {
+        } else if !self.quiet && self.begun.elapsed() >= SHORT {
             let line = format!("[{}/{}] {message}", step.done, step.total);
             if self.last.as_ref() != Some(&line) {
                 writeln!(io::stderr(), "{line}").ok();

@@ -5,8 +5,9 @@ use super::failure::VerbError;
 use super::inherited::{Inherited, inherited};
 use super::settings::{app, section, settings, texts};
 use super::told::{Told, tell};
-use super::{acts, files};
+use super::{acts, files, foreground};
 use crate::args::app::AppArgs;
+use crate::args::logs::LogsArgs;
 use crate::args::manage::{FileArgs, RestartArgs, StartArgs};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -103,13 +104,7 @@ struct Wanted {
 }
 
 /// What is said about options that are taken and not followed.
-fn remark(context: &Context, app: &AppArgs, file: &FileArgs) -> Result<(), VerbError> {
-    if file.no_daemon {
-        return Err(VerbError::usage(
-            "--no-daemon has no daemon to run in",
-            "`everup run` runs one app in the foreground; `everup daemon` the daemon itself",
-        ));
-    }
+fn remark(context: &Context, app: &AppArgs) {
     let unused = app.unused.given();
     if !unused.is_empty() && !context.pm2 {
         context.note(&format!(
@@ -117,12 +112,35 @@ fn remark(context: &Context, app: &AppArgs, file: &FileArgs) -> Result<(), VerbE
             unused.join(", ")
         ));
     }
-    Ok(())
+}
+
+/// Starts one app that another verb describes, or changes and restarts the one of its name.
+pub(crate) fn start_app(context: &Context, app: AppSpec) -> Result<Exit, VerbError> {
+    let inherited = take(context);
+    let mut client = context.changer()?;
+    let names = [app.name.clone()];
+    let body = Start {
+        apps: vec![app],
+        inherited,
+        update_env: true,
+        timeout_ms: context.timeout_ms(),
+        ..Start::default()
+    };
+    let mut told = Told::default();
+    told.add(&names, "start", context.act(&mut client, "start", &body)?);
+    tell(context, &mut client, told)
 }
 
 /// `everup start`.
 pub(crate) fn start(context: &Context, args: &StartArgs) -> Result<Exit, VerbError> {
-    remark(context, &args.app, &args.file)?;
+    if args.file.no_daemon {
+        return foreground::stay(context, || started(context, args));
+    }
+    started(context, args)
+}
+
+fn started(context: &Context, args: &StartArgs) -> Result<Exit, VerbError> {
+    remark(context, &args.app);
     let here = here()?;
     let inherited = take(context);
     let mut words = args.what.clone();
@@ -273,7 +291,7 @@ fn laid_over(app: AppSpec, keys: &Map<String, Value>) -> Result<AppSpec, VerbErr
 
 /// `everup restart` and `everup reload`.
 pub(crate) fn restart(context: &Context, args: &RestartArgs, call: &'static str) -> Result<Exit, VerbError> {
-    remark(context, &args.app, &args.file)?;
+    remark(context, &args.app);
     let here = here()?;
     let mut words = texts(&args.targets)?;
     if words.is_empty() {
@@ -402,8 +420,24 @@ fn change(
     })
 }
 
-fn finish(context: &Context, client: &mut Client, told: Told, _file: &FileArgs) -> Result<Exit, VerbError> {
-    tell(context, client, told)
+/// Tells it; then follows the logs, if that is wanted.
+fn finish(context: &Context, client: &mut Client, told: Told, file: &FileArgs) -> Result<Exit, VerbError> {
+    let names: Vec<String> = told.names().collect();
+    let exit = tell(context, client, told)?;
+    if !file.attach || exit != Exit::Ok {
+        return Ok(exit);
+    }
+    let target = match names.as_slice() {
+        [name] => name.clone(),
+        _ => "all".to_owned(),
+    };
+    super::logs::run(
+        context,
+        &LogsArgs {
+            target,
+            ..LogsArgs::default()
+        },
+    )
 }
 
 /// The caller's variables.

@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::failure::VerbError;
 use super::show;
-use crate::commands::ask::{exit_of, receipt};
+use crate::commands::ask::receipt;
 use crate::exit::Exit;
 use crate::pm2;
 use crate::render::amounts::ranges;
@@ -44,6 +44,11 @@ impl Told {
             action,
             done,
         });
+    }
+
+    /// Whose apps were concerned.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        self.all().map(|one| one.app.clone())
     }
 
     fn all(&self) -> impl Iterator<Item = &DoneTo> {
@@ -121,7 +126,10 @@ fn line(one: &DoneTo, context: &Context) -> String {
         [id] => format!(" (id {id})"),
         ids => format!(" (ids {})", ranges(ids.iter().copied())),
     };
-    format!("{} {}{ids}", harmless(&one.app), harmless(&one.done))
+    match one.done.as_str() {
+        "nothing" => format!("{}: nothing to do", harmless(&one.app)),
+        done => format!("{} {}{ids}", harmless(&one.app), harmless(done)),
+    }
 }
 
 /// Errors are told also to those who want silence.
@@ -139,7 +147,7 @@ fn failed(context: &Context, one: &DoneTo) {
 /// The worst end of all.
 fn worst(told: &Told) -> Exit {
     let ends = told.all().map(|one| match (&one.error, &one.receipt) {
-        (Some(error), _) => exit_of(error.code),
+        (Some(error), _) => Exit::of(error.code),
         (None, Some(receipt)) if receipt.outcome != Outcome::Done => Exit::Reload,
         (None, _) => Exit::Ok,
     });

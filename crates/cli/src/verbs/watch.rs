@@ -125,7 +125,8 @@ fn line(event: &Event) -> String {
     let mut text = format!("{at} {:<8}{app}{id}", harmless(&event.event));
     for (key, value) in &event.data {
         let value = match value {
-            Value::Null => continue,
+            // What has parts is for programs: --json.
+            Value::Null | Value::Array(_) | Value::Object(_) => continue,
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
@@ -157,7 +158,7 @@ mod tests {
     fn events_are_lines() {
         let event: Event = serde_json::from_value(json!({
             "seq": 7, "at": 1_600_000_000_000_u64, "event": "exit", "app": "web", "id": 3,
-            "data": {"cause": "it exited with code 1", "code": 1, "signal": null}
+            "data": {"cause": "it exited with code 1", "code": 1, "signal": null, "workers": [1]}
         }))
         .unwrap();
         assert_eq!(

@@ -8,6 +8,7 @@ mod access;
 mod body;
 pub(crate) mod calls;
 mod events;
+pub mod openapi;
 
 use crate::daemon::{Daemon, Ending};
 use access::Access;

@@ -48,6 +48,8 @@ impl Daemon {
                 self.forget(&app);
             }
         }
+        // Who comes now is to start another daemon, and not to wait for this one.
+        std::fs::remove_file(crate::socket::path(&self.home)).ok();
         done
     }
 }

@@ -120,6 +120,9 @@ impl Daemon {
         }
         let runs = app.kept().run.is_some();
         let mut notices = self.run_prepared(turn, wanted, prepared).await?;
+        if runs {
+            app.kept().record.restarted();
+        }
         if runs && !restart {
             notices.push("what has changed cannot change while it runs: it was stopped and started".into());
         }

@@ -59,6 +59,13 @@ impl Daemon {
                 parked()
             }
         };
+        if stored.is_empty() && !self.apps().is_empty() {
+            notices.push("nothing was saved; what was there runs".into());
+            return Ok(Done {
+                apps: Vec::new(),
+                notices,
+            });
+        }
         if stored.is_empty() {
             let error = Error::new(ErrorCode::Unsupported, "nothing was saved");
             return Err(error.with_hint("`everup save` saves what is there"));

@@ -15,7 +15,7 @@ impl Daemon {
         super::stop::whole(&targets, "scaled")?;
         let deadline = Deadline::of(request.timeout_ms);
         // A text that means nothing is told before anything is done.
-        count(&request.workers, 1)?;
+        count(&request.workers, room(&request.workers))?;
         let each = Each {
             targets,
             parallel: None,
@@ -94,6 +94,11 @@ fn workers_text(text: &str, to: u32) -> String {
     }
 }
 
+/// With so many workers each amount that makes sense does.
+fn room(text: &str) -> u32 {
+    if text.starts_with('-') { MAX_WORKERS } else { 0 }
+}
+
 /// How many workers are meant.
 fn count(text: &str, from: u32) -> Result<u32, Error> {
     let wrong = |what: String| {
@@ -132,6 +137,7 @@ mod tests {
             ("-2", 2, Some(0)),
         ] {
             assert_eq!(count(text, from).ok(), to, "{text}");
+            assert!(count(text, room(text)).is_ok(), "{text}");
         }
         for text in ["", "x", "+", "--1", "1.5", "99999", "-3"] {
             assert_eq!(

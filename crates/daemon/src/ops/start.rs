@@ -4,7 +4,7 @@ use super::run::Wanted;
 use super::{Deadline, Deed, Each, Failure, Host, Steps};
 use crate::app::{App, Phase, Turn, Variables};
 use crate::daemon::{Daemon, Target};
-use everup::Outcome;
+use everup::{MAX_WORKERS, Outcome};
 use everup_api::v1::{Done, Start};
 use everup_api::{AppSpec, Condition, Error, ErrorCode};
 use std::collections::BTreeMap;
@@ -53,6 +53,10 @@ impl Daemon {
         let mut targets = Vec::new();
         for spec in specs {
             let (app, new) = self.app_or_new(&spec, &inherited);
+            if new {
+                // Ids are in the order of the file, whoever is prepared first.
+                self.number(&app, places(&spec));
+            }
             let wanted = Wanted {
                 spec,
                 inherited: Arc::clone(&inherited),
@@ -262,4 +266,17 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
         return Err(error.with_hint("`all` means all apps"));
     }
     Ok(())
+}
+
+/// How many workers it will most likely have; what was meant exactly is found out when it is prepared.
+fn places(spec: &AppSpec) -> u32 {
+    let cpus = everup::cpus::Cpus::detect().usable;
+    let text = spec.instances.as_deref().unwrap_or("1");
+    let number = match text.parse::<i32>() {
+        Ok(number @ 1..) => number.unsigned_abs(),
+        Ok(fewer) => cpus.saturating_sub(fewer.unsigned_abs()),
+        Err(_) if text == "max" => cpus,
+        Err(_) => 1,
+    };
+    number.clamp(1, MAX_WORKERS)
 }

@@ -61,9 +61,9 @@ pub(crate) enum PlatformError {
 impl PlatformError {
     pub(crate) fn hint(&self) -> &'static str {
         match self {
-            Self::None => "in a container, start `everup keeper --foreground` or `everup run` as its command",
+            Self::None => "in a container, start `everup run` or `everup daemon` as its command",
             Self::Unsupported(_) => {
-                "have it run `everup keeper --foreground` as the user, with EVERUP_HOME set"
+                "have it run `everup ping` as the user, with EVERUP_HOME set: that starts the daemon, and the daemon its apps"
             }
             Self::Unknown(_) => "write systemd or openrc, or leave it out",
         }

@@ -31,6 +31,7 @@ impl Service {
     /// The unit of systemd.
     pub(crate) fn unit(&self) -> String {
         let program = word(&self.program.to_string_lossy());
+        let home = word(&self.home.to_string_lossy());
         let mut lines = vec![
             format!(
                 "# Written by `everup startup`, form {FORM}. Changes go into a drop-in: systemctl edit {}",
@@ -62,7 +63,8 @@ impl Service {
             "NotifyAccess=all".into(),
             "ExitType=cgroup".into(),
             "OOMPolicy=continue".into(),
-            format!("ExecStart=-{program} keeper --foreground"),
+            format!("ExecStartPre=mkdir -p -m 700 -- {home}"),
+            format!("ExecStart=-{program} --keeper --home {home}"),
             format!("ExecReload={program} reload all"),
             format!("ExecStop={program} kill"),
             "KillMode=mixed".into(),
@@ -148,7 +150,7 @@ impl Service {
              export PATH={path}\n\
              rc_ulimit=\"-n {DESCRIPTORS}\"\n\
              command={program}\n\
-             command_args=\"keeper --foreground\"\n\
+             command_args={arguments}\n\
              command_background=\"yes\"\n\
              command_user={user}\n\
              pidfile=\"/run/${{RC_SVCNAME}}.pid\"\n\
@@ -157,6 +159,10 @@ impl Service {
              \t{need}\n\
              \tneed localmount\n\
              \tafter bootmisc\n\
+             }}\n\
+             \n\
+             start_pre() {{\n\
+             \tcheckpath --directory --mode 0700 --owner {user} {home}\n\
              }}\n\
              \n\
              as_user() {{\n\
@@ -180,6 +186,7 @@ impl Service {
              \tas_user reload all\n\
              \teend $?\n\
              }}\n",
+            arguments = shell(&format!("--keeper --home {home}")),
             line = shell(&format!("exec {program}")),
             description = shell(&format!("everup: apps of {}", self.user)),
         )
@@ -265,7 +272,7 @@ mod tests {
             "KillMode=mixed",
             "NotifyAccess=all",
             "OOMPolicy=continue",
-            "ExecStart=-/usr/local/bin/everup keeper --foreground",
+            "ExecStart=-/usr/local/bin/everup --keeper --home /home/alice/.everup",
             "ExecStop=/usr/local/bin/everup kill",
             "User=alice",
             "Environment=EVERUP_HOME=/home/alice/.everup",
@@ -315,7 +322,7 @@ mod tests {
             unit.contains("Environment=\"EVERUP_HOME=/home/a b/50%%/\\\"x\\\"/$y/ä\""),
             "{unit}"
         );
-        assert!(unit.contains("ExecStart=-\"/opt/my $$everup\" keeper --foreground"));
+        assert!(unit.contains("ExecStart=-\"/opt/my $$everup\" --keeper --home "));
         let bad = Service {
             home: "/x\nExecStart=/bin/evil".into(),
             ..service()

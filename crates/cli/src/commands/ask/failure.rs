@@ -106,7 +106,7 @@ fn connect_hint(error: &io::Error) -> Option<&'static str> {
 }
 
 /// As `docs/control.md` has it.
-pub(crate) fn exit_of(code: ErrorCode) -> Exit {
+fn exit_of(code: ErrorCode) -> Exit {
     Exit::of(code)
 }
 

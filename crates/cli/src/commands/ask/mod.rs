@@ -6,8 +6,6 @@ mod status;
 mod tell;
 pub(crate) mod why;
 
-pub(crate) use failure::exit_of;
-
 use crate::args::control::{AskArgs, ControlVerb};
 use crate::duration;
 use crate::error::{CliError, ValueError};
