@@ -7,8 +7,9 @@ use crate::{LIMIT, binary, process};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::ffi::OsStr;
-use std::os::unix::fs::symlink;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -16,8 +17,11 @@ use tempfile::TempDir;
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Daemon {
-    home: TempDir,
+    folder: TempDir,
+    home: PathBuf,
     program: PathBuf,
+    /// The words before every command: another program that starts ours.
+    front: Vec<OsString>,
 }
 
 /// Who answers: `everup ping --json`.
@@ -58,10 +62,43 @@ impl Daemon {
     /// # Errors
     /// When there is no binary, or no directory can be made.
     pub fn new() -> Result<Self> {
+        let folder = TempDir::with_prefix("everup-e2e-")?;
         Ok(Self {
-            home: TempDir::with_prefix("everup-e2e-")?,
+            home: folder.path().to_owned(),
+            folder,
             program: binary::everup()?,
+            front: Vec::new(),
         })
+    }
+
+    /// One whose home is this path in a folder of its own, which everybody may enter. It is not made.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn at(home: impl AsRef<Path>) -> Result<Self> {
+        let mut daemon = Self::new()?;
+        fs::set_permissions(daemon.folder.path(), Permissions::from_mode(0o755))?;
+        daemon.home = daemon.folder.path().join(home);
+        Ok(daemon)
+    }
+
+    /// Every command is started by this program with these arguments: `setpriv`, `prlimit`.
+    #[must_use]
+    pub fn behind(mut self, words: &[&str]) -> Self {
+        self.front = words.iter().map(OsString::from).collect();
+        self
+    }
+
+    /// The same program, not behind anything.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The folder that is removed at the end: the home, or where it is in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The same program under the name `pm2`.
@@ -70,7 +107,7 @@ impl Daemon {
     /// As for [`new`](Self::new).
     pub fn pm2() -> Result<Self> {
         let mut daemon = Self::new()?;
-        let link = daemon.home.path().join("pm2");
+        let link = daemon.home.join("pm2");
         symlink(&daemon.program, &link)?;
         daemon.program = link;
         Ok(daemon)
@@ -79,20 +116,30 @@ impl Daemon {
     /// `$EVERUP_HOME`.
     #[must_use]
     pub fn home(&self) -> &Path {
-        self.home.path()
+        &self.home
     }
 
     /// A command in this home, with nothing of our own environment that a daemon would pass on.
     pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut words: Vec<&OsStr> = self.front.iter().map(OsString::as_os_str).collect();
+        words.push(self.program.as_os_str());
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .args(args)
-            .env("EVERUP_HOME", self.home.path())
+            .env("EVERUP_HOME", &self.home)
             .env_remove("EVERUP_CONTROL")
+            .env_remove("EVERUP_SOCKET")
             .env_remove("PM2_HOME")
             .stdin(Stdio::null())
-            .current_dir(self.home.path());
+            .current_dir(self.folder.path());
         command
+    }
+
+    /// Every process that has this home in its environment: keeper, daemon, workers, commands.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        process::with_environment(&format!("EVERUP_HOME={}", self.home.display()))
     }
 
     /// Runs a command and waits for its end.
@@ -201,7 +248,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         let pong = self.pong().ok();
-        let workers = process::with_environment(&format!("EVERUP_HOME={}", self.home.path().display()));
+        let workers = self.processes();
         self.say(["kill"]).ok();
         for pid in pong
             .iter()

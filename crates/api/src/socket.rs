@@ -1,16 +1,38 @@
 //! UNIX stream sockets whose use ends at a moment.
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// A path by which a socket of any path can be reached or made: the kernel takes at most 107 bytes. What comes with it has to
+/// live as long as the path is used.
+///
+/// # Errors
+/// There is no such folder, or it may not be entered.
+pub fn short(path: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
+    const LONGEST: usize = 107;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok((None, path.to_owned()));
+    };
+    if path.as_os_str().len() <= LONGEST {
+        return Ok((None, path.to_owned()));
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    let by_number = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+    Ok((Some(folder), by_number.join(name)))
+}
 
 /// As [`UnixStream::connect`], but with an end: a server that accepts nobody has its queue full some time.
 pub(crate) fn connect(path: &Path, deadline: Option<Instant>) -> io::Result<UnixStream> {
     const PAUSE: Duration = Duration::from_millis(10);
-    let address = SocketAddrUnix::new(path)?;
+    let (_folder, path) = short(path)?;
+    let address = SocketAddrUnix::new(&path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     while let Err(errno) = rustix::net::connect(&socket, &address) {

@@ -77,6 +77,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 /// # Errors
 /// When it cannot begin.
 pub fn main(config: Config, signals: Signals) -> Result<(), DaemonError> {
+    everup::limits::descriptors::raise(None);
     let home = config.home.clone();
     let failed = |source| DaemonError::Home {
         path: home.clone(),
@@ -132,8 +133,10 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
         inherited,
         previous,
         fell_back,
+        soft_limit,
         ..
     } = handoff;
+    everup::limits::descriptors::raise(soft_limit);
     let begun = begin(&home, inherited, |legacy, outputs, listener| {
         let journal = Journal::new(legacy.seq);
         if let Some(memory) = legacy.common.take().or_else(|| adopt::common_memory().ok()) {

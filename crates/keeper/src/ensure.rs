@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::Access;
+use rustix::fs::{Access, Mode, OFlags};
 use rustix::thread::Timespec;
 
 use crate::arguments;
@@ -20,6 +21,8 @@ use crate::run::BUSY;
 
 /// Standard error of the keeper and the daemon.
 pub const LOG: &str = "daemon.log";
+/// Tells the daemon where to listen.
+const SOCKET_VARIABLE: &str = "EVERUP_SOCKET";
 /// The longest path of a UNIX socket, without the zero byte.
 const LONGEST_SOCKET: usize = 107;
 /// How long another keeper may take before we look again whether it is still there.
@@ -92,14 +95,6 @@ pub enum EnsureError {
         /// Why.
         source: io::Error,
     },
-    /// No socket can have so long a path.
-    #[error("{}: a path of {len} bytes is too long for a socket, which may have {LONGEST_SOCKET}", path.display())]
-    LongSocket {
-        /// The path.
-        path: PathBuf,
-        /// Its length.
-        len: usize,
-    },
     /// There is a socket, but we may not use it, or it is none.
     #[error("{}: cannot connect", path.display())]
     Connect {
@@ -140,7 +135,6 @@ pub enum EnsureError {
 /// # Errors
 /// There is none, and it could not be started.
 pub fn ensure(place: &Place, program: &Path, limit: Duration) -> Result<Started, EnsureError> {
-    check_socket(&place.socket)?;
     if connects(&place.socket)? {
         return Ok(Started::Before);
     }
@@ -149,7 +143,7 @@ pub fn ensure(place: &Place, program: &Path, limit: Duration) -> Result<Started,
     let log = || place.home.join(LOG);
     let slow = || EnsureError::Slow { limit, log: log() };
     loop {
-        match start(&place.home, program, deadline)? {
+        match start(place, program, deadline)? {
             Outcome::Ready => return Ok(Started::Now),
             Outcome::Failed(reason) => return Err(EnsureError::Failed { reason, log: log() }),
             Outcome::Slow => return Err(slow()),
@@ -169,20 +163,9 @@ pub fn ensure(place: &Place, program: &Path, limit: Duration) -> Result<Started,
     }
 }
 
-fn check_socket(path: &Path) -> Result<(), EnsureError> {
-    let len = path.as_os_str().len();
-    if len > LONGEST_SOCKET {
-        return Err(EnsureError::LongSocket {
-            path: path.to_owned(),
-            len,
-        });
-    }
-    Ok(())
-}
-
 /// A daemon that is just being replaced counts: its socket is open, and the next one answers.
 fn connects(socket: &Path) -> Result<bool, EnsureError> {
-    match UnixStream::connect(socket) {
+    match connect(socket) {
         Ok(_) => Ok(true),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
@@ -194,6 +177,20 @@ fn connects(socket: &Path) -> Result<bool, EnsureError> {
             }),
         },
     }
+}
+
+/// A path that is too long for the kernel is reached by its folder.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return UnixStream::connect(socket);
+    };
+    if socket.as_os_str().len() <= LONGEST_SOCKET {
+        return UnixStream::connect(socket);
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    let by_number = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+    UnixStream::connect(by_number.join(name))
 }
 
 fn prepare_home(home: &Path) -> Result<(), EnsureError> {
@@ -238,12 +235,14 @@ enum Outcome {
     Slow,
 }
 
-fn start(home: &Path, program: &Path, deadline: Instant) -> Result<Outcome, EnsureError> {
+fn start(place: &Place, program: &Path, deadline: Instant) -> Result<Outcome, EnsureError> {
+    let home = &place.home;
     let log = open_log(&home.join(LOG))?;
     let mut child = Command::new(program)
         .args(arguments::start(home.as_os_str()))
         .env_clear()
         .envs(env::vars_os().filter(|(name, _)| is_passed(name)))
+        .env(SOCKET_VARIABLE, &place.socket)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -358,8 +357,13 @@ mod tests {
             tried(&file.join("below"), "/x"),
             EnsureError::Create { .. }
         ));
+        // No path is too long for a socket.
         let long = folder.path().join("x".repeat(100));
-        assert!(matches!(tried(&long, "/x"), EnsureError::LongSocket { .. }));
+        assert!(matches!(tried(&long, "/nonexistent"), EnsureError::Spawn { .. }));
+        let listener = std::os::unix::net::UnixListener::bind(folder.path().join("s")).unwrap();
+        let around = format!("{}s", "../".to_owned() + &"./".repeat(100));
+        assert!(connects(&long.join(around)).unwrap());
+        drop(listener);
         assert!(matches!(
             tried(Path::new("/proc/sys"), "/x"),
             EnsureError::NotWritable { .. }

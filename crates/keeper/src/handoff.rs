@@ -34,6 +34,8 @@ pub struct Handoff {
     pub previous: Option<String>,
     /// Why the last upgrade was taken back.
     pub fell_back: Option<String>,
+    /// The soft limit of descriptors that the first keeper was started with: that of the workers. Ours is the hard one.
+    pub soft_limit: Option<u64>,
     /// How processes ended that the keeper reaped.
     pub exits: Exits,
     /// To say that the daemon is ready.
@@ -54,6 +56,7 @@ impl Handoff {
             keepers: root.keepers,
             previous: root.previous.clone(),
             fell_back: root.fell_back.clone(),
+            soft_limit: root.soft_limit,
             exits: Exits(Arc::clone(link)),
             ready: Ready {
                 link: Arc::clone(link),

@@ -31,6 +31,8 @@ pub(crate) struct Root {
     pub(crate) previous: Option<String>,
     /// Why the last upgrade was taken back.
     pub(crate) fell_back: Option<String>,
+    /// The soft limit of descriptors that the first keeper was started with.
+    pub(crate) soft_limit: Option<u64>,
     pub(crate) descriptors: Descriptors,
 }
 
@@ -116,6 +118,9 @@ impl Root {
                 put(key, text.replace('\0', "").as_ref());
             }
         }
+        if let Some(limit) = self.soft_limit {
+            put("soft_limit", limit.to_string().as_ref());
+        }
         for (name, fd) in self.descriptors.all() {
             if let Some(fd) = fd {
                 put(name, fd.to_string().as_ref());
@@ -154,6 +159,7 @@ impl Root {
             "unready" => self.record.unready = small(),
             "previous" => self.previous = Some(text()),
             "fell_back" => self.fell_back = Some(text()),
+            "soft_limit" => self.soft_limit = text().parse().ok(),
             name => {
                 if let Some(fd) = self.descriptors.named(name) {
                     *fd = text().parse().ok().filter(|fd| *fd > 2);
@@ -183,6 +189,7 @@ mod tests {
             },
             previous: Some("signal 9".to_owned()),
             fell_back: None,
+            soft_limit: Some(256),
             descriptors: Descriptors {
                 lock: Some(3),
                 pipe: Some(99),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode};
-use rustix::process::PidfdFlags;
+use rustix::process::{PidfdFlags, Resource, getrlimit, setrlimit};
 
 use crate::arguments::Command;
 use crate::check::ANSWER;
@@ -177,6 +177,7 @@ fn ready(config: Config, root: Root, memory: Memory, link: Link, signals: RawFd)
 /// What every keeper makes for itself. The numbers of the keeper before are closed by now.
 fn equip(root: &mut Root) -> Result<RawFd, StartError> {
     process::name_thread(c"everup-keeper");
+    raise_limit(root);
     let me = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(me))
         .map_err(|error| StartError::System("cannot become a subreaper", error.into()))?;
@@ -194,6 +195,17 @@ fn equip(root: &mut Root) -> Result<RawFd, StartError> {
         root.descriptors.executable = Some(executable.into_raw_fd());
     }
     Ok(signals)
+}
+
+/// One table for all descriptors of all apps: as many as can be had. What was there before is for the workers.
+fn raise_limit(root: &mut Root) {
+    let mut limit = getrlimit(Resource::Nofile);
+    if root.keepers == 0 {
+        root.soft_limit = limit.current;
+    }
+    limit.current = limit.maximum;
+    // Where that is refused, it is as it was.
+    setrlimit(Resource::Nofile, limit).ok();
 }
 
 fn lock(path: &Path) -> Result<RawFd, StartError> {

@@ -31,6 +31,7 @@ pub(crate) fn run(args: RunArgs, console: &Console) -> anyhow::Result<Exit> {
     let reporter = |app| Reporter::new(format, notes.clone(), console.colour(), app);
     let exit = match prepared {
         Ok((plan, signals)) => {
+            everup::limits::descriptors::raise(None);
             let reporter = Arc::new(Mutex::new(reporter(plan.spec.name.clone())));
             let output = match no_prefix {
                 true => Output::Inherit,

@@ -44,6 +44,7 @@ impl Home {
         };
         let path = std::path::absolute(&path).unwrap_or(path);
         let socket = variable("EVERUP_SOCKET").map_or_else(|| path.join(SOCKET), PathBuf::from);
+        let socket = std::path::absolute(&socket).unwrap_or(socket);
         Ok(Self { path, socket })
     }
 

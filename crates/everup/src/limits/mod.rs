@@ -7,6 +7,7 @@
 //! Must not know: options, workers that run, control groups' files.
 
 mod capability;
+pub mod descriptors;
 mod identity;
 mod resource;
 

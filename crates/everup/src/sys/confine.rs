@@ -141,6 +141,7 @@ impl Confinement {
         if let Some(text) = &self.oom_score_adj {
             write(c"/proc/self/oom_score_adj", text).map_err(Refusal::at(Step::OomScore))?;
         }
+        restore_descriptors();
         for (at, (resource, limit)) in (0..).zip(&self.rlimits) {
             rustix::process::setrlimit(*resource, *limit).map_err(Refusal::of(Step::Rlimit, at))?;
         }
@@ -180,6 +181,15 @@ impl Confinement {
         self.caps
             .map_or(Ok(()), keep)
             .map_err(Refusal::at(Step::Capabilities))
+    }
+}
+
+/// Ours is raised; a worker's is as it was. To lower it is never refused.
+fn restore_descriptors() {
+    if let Some(current) = crate::limits::descriptors::of_workers() {
+        let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        limit.current = Some(limit.maximum.map_or(current, |most| most.min(current)));
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).ok();
     }
 }
 
