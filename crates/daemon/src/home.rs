@@ -15,14 +15,6 @@ impl Home {
         &self.0
     }
 
-    /// Where the daemon listens: in the home, or where `EVERUP_SOCKET` says.
-    pub(crate) fn socket(&self) -> PathBuf {
-        let given = std::env::var_os("EVERUP_SOCKET").map(PathBuf::from);
-        given
-            .filter(|path| path.is_absolute())
-            .unwrap_or_else(|| self.0.join(everup_api::v1::SOCKET))
-    }
-
     /// Who may do what.
     pub(crate) fn access(&self) -> PathBuf {
         self.0.join("access.json")

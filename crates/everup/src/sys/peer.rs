@@ -48,39 +48,6 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     })
 }
 
-/// The further groups of the peer, as they were when it connected (`SO_PEERGROUPS`).
-///
-/// # Errors
-/// What `getsockopt` says; for instance when it is no UNIX socket.
-pub fn groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
-    let mut groups: Vec<libc::gid_t> = Vec::new();
-    loop {
-        let room = groups.len() * size_of::<libc::gid_t>();
-        let mut length = libc::socklen_t::try_from(room).map_err(io::Error::other)?;
-        // SAFETY: the kernel writes at most `length` bytes to `groups`, which has so many.
-        let result = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_PEERGROUPS,
-                groups.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
-        let found = usize::try_from(length).map_err(io::Error::other)? / size_of::<libc::gid_t>();
-        if result == 0 {
-            groups.truncate(found);
-            return Ok(groups);
-        }
-        let error = io::Error::last_os_error();
-        // The kernel says how many there are.
-        if error.raw_os_error() != Some(libc::ERANGE) || found <= groups.len() {
-            return Err(error);
-        }
-        groups.resize(found, 0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,15 +60,6 @@ mod tests {
         let found = peer(one.as_fd()).unwrap();
         assert_eq!(found.pid, Some(std::process::id()));
         assert_eq!(found.uid, rustix::process::geteuid().as_raw());
-        let mut own: Vec<u32> = rustix::process::getgroups()
-            .unwrap()
-            .into_iter()
-            .map(rustix::process::Gid::as_raw)
-            .collect();
-        own.sort_unstable();
-        let mut found = groups(one.as_fd()).unwrap();
-        found.sort_unstable();
-        assert_eq!(found, own);
         let no_socket = std::fs::File::open("/dev/null").unwrap();
         assert!(peer(no_socket.as_fd()).is_err());
     }
