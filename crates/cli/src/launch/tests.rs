@@ -1,3 +1,5 @@
+//! Descriptions of apps, as engines get them.
+
 use super::*;
 use std::path::PathBuf;
 

@@ -39,7 +39,7 @@ impl Access {
     }
 
     /// The most that somebody may do.
-    pub(crate) fn right(&self, uid: u32, gid: u32) -> Option<Right> {
+    pub(crate) fn right(&self, uid: u32, gids: &[u32]) -> Option<Right> {
         if uid == 0 || uid == rustix::process::geteuid().as_raw() {
             return Some(Right::Own);
         }
@@ -49,7 +49,8 @@ impl Access {
             (Right::View, &self.view),
         ];
         let mut rights = rights.into_iter();
-        let meant = |those: &Those| those.uids.contains(&uid) || those.gids.contains(&gid);
+        let meant =
+            |those: &Those| those.uids.contains(&uid) || gids.iter().any(|gid| those.gids.contains(gid));
         rights.find(|(_, those)| meant(those)).map(|(right, _)| right)
     }
 }
@@ -62,13 +63,14 @@ mod tests {
     fn the_highest_right_counts() {
         let text = br#"{"view": {"gids": [100]}, "operate": {"uids": [7], "gids": [200]}}"#;
         let access: Access = serde_json::from_slice(text).unwrap();
-        assert_eq!(access.right(7, 100), Some(Right::Operate));
-        assert_eq!(access.right(8, 100), Some(Right::View));
-        assert_eq!(access.right(8, 200), Some(Right::Operate));
-        assert_eq!(access.right(8, 8), None);
-        assert_eq!(access.right(0, 8), Some(Right::Own));
+        assert_eq!(access.right(7, &[100]), Some(Right::Operate));
+        assert_eq!(access.right(8, &[100]), Some(Right::View));
+        assert_eq!(access.right(8, &[200]), Some(Right::Operate));
+        assert_eq!(access.right(8, &[8]), None);
+        assert_eq!(access.right(8, &[8, 200, 9]), Some(Right::Operate));
+        assert_eq!(access.right(0, &[8]), Some(Right::Own));
         assert_eq!(
-            access.right(rustix::process::geteuid().as_raw(), 8),
+            access.right(rustix::process::geteuid().as_raw(), &[8]),
             Some(Right::Own)
         );
         assert_eq!(Access::read(Path::new("/nonexistent")), Access::default());

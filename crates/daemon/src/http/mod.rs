@@ -87,12 +87,14 @@ async fn connection(daemon: Arc<Daemon>, stream: UnixStream) {
     let Ok(peer) = everup::peer::peer(stream.as_fd()) else {
         return;
     };
+    let mut groups = everup::peer::peer_groups(stream.as_fd()).unwrap_or_default();
+    groups.push(peer.gid);
     let access = Access::read(&daemon.home.access());
     let caller = Caller {
         uid: peer.uid,
         gid: peer.gid,
         pid: peer.pid.unwrap_or_default(),
-        right: access.right(peer.uid, peer.gid),
+        right: access.right(peer.uid, &groups),
     };
     let serving = Arc::clone(&daemon);
     let service = service_fn(move |request| {

@@ -51,6 +51,10 @@ impl Daemon {
                 },
                 origin: request.origin.clone().or_else(|| app.kept().origin.clone()),
             };
+            if new {
+                // Those that wait for it must know from the beginning that it is on its way.
+                app.kept().wanted = true;
+            }
             work.insert(app.name.clone(), (wanted, new));
             targets.push(Target { app, id: None });
         }
@@ -145,6 +149,7 @@ impl Daemon {
             wanted: Some(wanted),
             new: true,
             update_env: None,
+            was_wanted: false,
             wait: false,
             deadline,
         };

@@ -88,6 +88,7 @@ impl Daemon {
                 wanted: Some(Wanted::now(&app.kept())),
                 new: false,
                 update_env: None,
+                was_wanted: true,
                 wait: false,
                 deadline,
             };

@@ -18,6 +18,8 @@ pub(super) struct How {
     /// It was not there: if it cannot be started, it is gone again.
     pub(super) new: bool,
     pub(super) update_env: Option<Arc<Variables>>,
+    /// What is wanted of it if it cannot be started.
+    pub(super) was_wanted: bool,
     /// Until it is ready.
     pub(super) wait: bool,
     pub(super) deadline: Deadline,
@@ -34,6 +36,7 @@ impl Daemon {
             wanted,
             new,
             update_env: request.update_env.then(|| Arc::clone(&inherited)),
+            was_wanted: false,
             wait: request.wait,
             deadline,
         };
@@ -78,6 +81,13 @@ impl Daemon {
             phase: everup_api::Phase::Starting,
             steps,
         };
+        // Those that wait for one of them must know from the beginning that it is on its way.
+        for target in &each.targets {
+            let was = std::mem::replace(&mut target.app.kept().wanted, true);
+            if let Some(how) = hows.get_mut(&target.app.name) {
+                how.was_wanted = was;
+            }
+        }
         let done = each.run(|target| {
             let (daemon, how) = (Arc::clone(self), hows.get(&target.app.name).cloned());
             async move {
@@ -149,6 +159,9 @@ impl Daemon {
             if !failed {
                 self.forget(&app);
             }
+        }
+        if result.is_err() && app.kept().run.is_none() && app.kept().end.is_none() {
+            app.kept().wanted = how.was_wanted;
         }
         self.changed(&app);
         result

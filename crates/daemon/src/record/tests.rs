@@ -1,3 +1,5 @@
+//! What is remembered, event by event.
+
 use super::*;
 use everup::{ExitStatus, Slot, WorkerId};
 use std::time::Duration;

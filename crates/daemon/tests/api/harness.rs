@@ -216,6 +216,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < LIMIT, "not in time: {what}");
+        // wait: until it is looked at once more
         std::thread::sleep(Duration::from_millis(5));
     }
 }
