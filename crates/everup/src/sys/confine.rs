@@ -187,9 +187,9 @@ impl Confinement {
 /// Ours is raised; a worker's is as it was. To lower it is never refused.
 fn restore_descriptors() {
     if let Some(current) = crate::limits::descriptors::of_workers() {
-        let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let mut limit = rustix::process::getrlimit(Resource::Nofile);
         limit.current = Some(limit.maximum.map_or(current, |most| most.min(current)));
-        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).ok();
+        rustix::process::setrlimit(Resource::Nofile, limit).ok();
     }
 }
 
