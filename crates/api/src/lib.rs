@@ -36,6 +36,7 @@ pub use request::{
     AbortRequest, Amount, AmountError, Call, LaunchRequest, PingRequest, ReloadRequest, ReopenRequest,
     Request, RestartRequest, ScaleRequest, SignalRequest, StatusRequest, StopRequest, WhyRequest,
 };
+pub use socket::short as short_socket;
 pub use status::{ReloadStatus, Role, Status, Storm, WorkerState, WorkerStatus};
 pub use why::{Exit, ExitStatus, Why};
 

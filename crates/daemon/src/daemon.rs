@@ -33,6 +33,8 @@ pub(crate) struct Daemon {
     pub(crate) parked: Mutex<Vec<Stored>>,
     /// What everybody shall know who asks for something next.
     pub(crate) warnings: Mutex<Vec<String>>,
+    /// What is wrong with `access.json`, as it was told.
+    pub(crate) wrong_access: Mutex<Option<String>>,
     pub(crate) begun: Instant,
     pub(crate) keeper_pid: u32,
     pub(crate) incarnation: u64,
@@ -98,6 +100,7 @@ impl Daemon {
             audit,
             parked: Mutex::default(),
             warnings: Mutex::default(),
+            wrong_access: Mutex::default(),
             begun: Instant::now(),
             keeper_pid: parts.keeper_pid,
             incarnation: parts.incarnation,

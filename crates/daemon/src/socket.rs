@@ -52,16 +52,30 @@ pub(crate) fn path(home: &Home) -> PathBuf {
 /// Listens there.
 pub(crate) fn listen(home: &Home) -> Result<UnixListener, SocketError> {
     let path = path(home);
-    if UnixStream::connect(&path).is_ok() {
+    // The kernel does not take a long path.
+    let (_folder, short) = everup_api::short_socket(&path)?;
+    if UnixStream::connect(&short).is_ok() {
         return Err(SocketError::Running);
     }
     let group = std::env::var_os("EVERUP_SOCKET_GROUP").filter(|group| !group.is_empty());
     let door = door(group, home.access().exists())?;
     // Of a daemon that is gone.
     fs::remove_file(&path).ok();
-    let listener = UnixListener::bind(&path)?;
+    let listener = UnixListener::bind(&short)?;
     open(door, &path, home.path())?;
     Ok(listener)
+}
+
+/// Lets in whom it is to let in now: an `access.json` may have come or gone since. What cannot be changed stays.
+pub(crate) fn follow(home: &Home) {
+    let path = path(home);
+    let group = std::env::var_os("EVERUP_SOCKET_GROUP").filter(|group| !group.is_empty());
+    let mode = |path: &Path| Some(fs::metadata(path).ok()?.permissions().mode() & 0o777);
+    if let Ok(door) = door(group, home.access().exists())
+        && mode(&path).is_some_and(|mode| mode != door.modes().0)
+    {
+        open(door, &path, home.path()).ok();
+    }
 }
 
 fn door(group: Option<OsString>, access: bool) -> Result<Door, SocketError> {

@@ -2,6 +2,7 @@
 
 use everup_api::v1::Right;
 use serde::Deserialize;
+use std::io;
 use std::path::Path;
 
 /// Who is at the other end.
@@ -31,11 +32,13 @@ struct Those {
 }
 
 impl Access {
-    /// As the file says. What cannot be understood allows nothing.
-    pub(crate) fn read(file: &Path) -> Self {
-        let text = std::fs::read(file).ok();
-        text.and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default()
+    /// As the file says; without one nobody else may do anything.
+    pub(crate) fn read(file: &Path) -> Result<Self, String> {
+        match std::fs::read(file) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// The most that somebody may do.
@@ -73,6 +76,10 @@ mod tests {
             access.right(rustix::process::geteuid().as_raw(), &[8]),
             Some(Right::Own)
         );
-        assert_eq!(Access::read(Path::new("/nonexistent")), Access::default());
+        assert_eq!(Access::read(Path::new("/nonexistent")), Ok(Access::default()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("access.json");
+        std::fs::write(&file, r#"{"veiw": {}}"#).unwrap();
+        assert!(Access::read(&file).unwrap_err().contains("veiw"));
     }
 }

@@ -14,7 +14,7 @@ use crate::daemon::{Daemon, Ending};
 use access::Access;
 pub(crate) use access::Caller;
 use body::Answer;
-use everup_api::v1::AuditEntry;
+use everup_api::v1::{AuditEntry, Right};
 use everup_api::{Error, ErrorCode};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::service::service_fn;
@@ -23,15 +23,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// So many connections are served at once.
 const CONNECTIONS: usize = 64;
+/// So many of them are for others than the owner.
+const OF_OTHERS: usize = 32;
+/// So many people who may do nothing are told so at once; further ones find the connection closed.
+const STRANGERS: usize = 4;
+/// And so long they may take.
+const STRANGE: Duration = Duration::from_secs(2);
 /// The longest request.
 const BODY: usize = 8 << 20;
 /// A request arrives within this time.
@@ -42,16 +48,19 @@ const HEADERS: usize = 64 << 10;
 /// Serves until the daemon is over, and all answers are given.
 pub(crate) async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Places {
+        others: Semaphore::new(OF_OTHERS),
+        strangers: Semaphore::new(STRANGERS),
+    });
     loop {
         let accepted = tokio::select! {
             () = daemon.ended(Ending::Over) => break,
             accepted = accept(&listener, &slots) => accepted,
         };
         let Some((stream, slot)) = accepted else { continue };
-        let daemon = Arc::clone(&daemon);
+        let (daemon, places) = (Arc::clone(&daemon), Arc::clone(&places));
         tokio::spawn(async move {
-            connection(daemon, stream).await;
-            drop(slot);
+            admit(daemon, stream, slot, &places).await;
         });
     }
     let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
@@ -71,7 +80,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
 async fn accept(
     listener: &UnixListener,
     slots: &Arc<Semaphore>,
-) -> Option<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(UnixStream, OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => Some((stream, slot)),
@@ -83,19 +92,62 @@ async fn accept(
     }
 }
 
-async fn connection(daemon: Arc<Daemon>, stream: UnixStream) {
-    let Ok(peer) = everup::peer::peer(stream.as_fd()) else {
-        return;
-    };
+/// How many may be there of those who are not the owner: they never take all places.
+struct Places {
+    others: Semaphore,
+    strangers: Semaphore,
+}
+
+async fn admit(daemon: Arc<Daemon>, stream: UnixStream, slot: OwnedSemaphorePermit, places: &Places) {
+    let Some(caller) = caller(&daemon, &stream) else { return };
+    match caller.right {
+        Some(Right::Own) => connection(daemon, stream, caller).await,
+        Some(_) => {
+            if let Ok(_place) = places.others.try_acquire() {
+                connection(daemon, stream, caller).await;
+            }
+        }
+        None => {
+            drop(slot);
+            if let Ok(_place) = places.strangers.try_acquire() {
+                timeout(STRANGE, connection(daemon, stream, caller)).await.ok();
+            }
+        }
+    }
+}
+
+fn caller(daemon: &Daemon, stream: &UnixStream) -> Option<Caller> {
+    let peer = everup::peer::peer(stream.as_fd()).ok()?;
     let mut groups = everup::peer::peer_groups(stream.as_fd()).unwrap_or_default();
     groups.push(peer.gid);
-    let access = Access::read(&daemon.home.access());
-    let caller = Caller {
+    crate::socket::follow(&daemon.home);
+    Some(Caller {
         uid: peer.uid,
         gid: peer.gid,
         pid: peer.pid.unwrap_or_default(),
-        right: access.right(peer.uid, &groups),
+        right: access(daemon).right(peer.uid, &groups),
+    })
+}
+
+/// Who may do what now. The owner is told, once, of a file that cannot be understood.
+fn access(daemon: &Daemon) -> Access {
+    let file = daemon.home.access();
+    let (access, wrong) = match Access::read(&file) {
+        Ok(access) => (access, None),
+        Err(why) => {
+            let what = format!("{}: {why}; only the owner may do anything", file.display());
+            (Access::default(), Some(what))
+        }
     };
+    let mut told = daemon.wrong_access.lock().unwrap_or_else(PoisonError::into_inner);
+    if *told != wrong {
+        told.clone_from(&wrong);
+        wrong.into_iter().for_each(|wrong| daemon.warn(wrong));
+    }
+    access
+}
+
+async fn connection(daemon: Arc<Daemon>, stream: UnixStream, caller: Caller) {
     let serving = Arc::clone(&daemon);
     let service = service_fn(move |request| {
         let daemon = Arc::clone(&serving);

@@ -55,9 +55,18 @@ impl Daemon {
             }
             kept.spec.instances = Some(workers_text(&workers, to));
         }
-        self.scale_to(&turn, to).await?;
+        let scaled = self.scale_to(&turn, to).await;
         self.changed(&app);
-        Ok(Deed::new("scaled", &app))
+        let mut deed = Deed::new("scaled", &app);
+        match scaled {
+            Ok(()) => {}
+            // The number is taken down: whatever runs next has so many.
+            Err(error) if error.code == ErrorCode::Conflict => {
+                deed.notices.push(format!("{}; it has {to} workers when it runs again", error.message));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(deed)
     }
 
     /// So many workers, if it runs; comes back when they are there, and no others.
