@@ -50,6 +50,7 @@ fn a_secret_that_is_not_there_is_an_error() -> Result<()> {
         "{}",
         said.err
     );
-    ensure!(daemon.pids("web")?.is_empty(), "something runs");
+    let list = daemon.json(["list", "--json"])?;
+    ensure!(list["apps"].as_array().is_some_and(Vec::is_empty), "{list}");
     Ok(())
 }
