@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// There is no such folder, or it may not be entered.
-pub(crate) fn short(path: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
+pub fn short(path: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
     const LONGEST: usize = 107;
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok((None, path.to_owned()));
