@@ -109,7 +109,10 @@ fn end(mut child: Child, word: Word, deadline: Instant) -> Result<Said> {
     while child.try_wait()?.is_none() {
         if Instant::now() > deadline {
             child.kill().ok();
-            bail!("{word:?} did not end in time: {:?}", Said::from(child.wait_with_output()?));
+            bail!(
+                "{word:?} did not end in time: {:?}",
+                Said::from(child.wait_with_output()?)
+            );
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -120,7 +123,9 @@ fn end(mut child: Child, word: Word, deadline: Instant) -> Result<Said> {
 fn settled(daemon: &Daemon) -> Result<(State, usize)> {
     let mut found = None;
     wait_until("the app is in a state that stays", LIMIT, || {
-        let list = daemon.json(["list", "--json"]).map_err(|error| format!("{error:#}"))?;
+        let list = daemon
+            .json(["list", "--json"])
+            .map_err(|error| format!("{error:#}"))?;
         let Some(app) = list["apps"].as_array().and_then(|apps| apps.first()) else {
             found = Some((State::Absent, BTreeSet::new(), 2));
             return Ok(());
@@ -145,7 +150,11 @@ fn settled(daemon: &Daemon) -> Result<(State, usize)> {
             .into_iter()
             .filter(|pid| ![pong.pid, pong.keeper].contains(pid) && !pids.contains(&u64::from(*pid)))
             .collect();
-        if strays.is_empty() { Ok(()) } else { Err(format!("{strays:?} beside {pids:?}")) }
+        if strays.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{strays:?} beside {pids:?}"))
+        }
     })?;
     Ok((state, places))
 }
@@ -174,7 +183,11 @@ fn true_answers(before: State, places: usize, said: &[(Word, bool)], after: Stat
 
 #[test]
 fn two_at_once_say_what_is_true() -> Result<()> {
-    let rounds = if std::env::var_os("EVERUP_SOAK").is_some() { 1000 } else { 40 };
+    let rounds = if std::env::var_os("EVERUP_SOAK").is_some() {
+        1000
+    } else {
+        40
+    };
     let daemon = Daemon::new()?;
     daemon.ok(Word::Start.args())?;
     let mut seed = Seed(0x2545_F491_4F6C_DD1D);
@@ -190,7 +203,10 @@ fn two_at_once_say_what_is_true() -> Result<()> {
         }
         let told = || format!("round {round}: {state:?}, {said:#?}");
         let after = settled(&daemon).with_context(told)?;
-        let answers: Vec<(Word, bool)> = said.iter().map(|(word, said)| (*word, said.code == Some(0))).collect();
+        let answers: Vec<(Word, bool)> = said
+            .iter()
+            .map(|(word, said)| (*word, said.code == Some(0)))
+            .collect();
         ensure!(
             true_answers(state, places, &answers, after.0),
             "{}\nand then {after:?}",
@@ -198,7 +214,11 @@ fn two_at_once_say_what_is_true() -> Result<()> {
         );
         for (word, said) in &said {
             let silent = said.code != Some(0) && !said.err.contains("error: ");
-            ensure!(!silent && said.code != Some(1) && said.code.is_some(), "{word:?}: {}", told());
+            ensure!(
+                !silent && said.code != Some(1) && said.code.is_some(),
+                "{word:?}: {}",
+                told()
+            );
             refused += usize::from(said.code != Some(0));
         }
         (state, places) = after;

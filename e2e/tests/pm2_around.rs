@@ -1,12 +1,13 @@
 //! The verbs around the daemon, through the binary: what they write, print and end with.
 
 use anyhow::{Result, ensure};
-use e2e::{Everup, LIMIT, binary, http::get};
+use e2e::{Daemon, Everup, LIMIT, binary, http::get};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -275,5 +276,34 @@ fn a_report_has_no_variables() -> Result<()> {
         "{out}"
     );
     ensure!(!out.contains("do-not-tell"), "{out}");
+    Ok(())
+}
+
+#[test]
+fn systemd_is_told_who_the_keeper_is_also_after_its_death() -> Result<()> {
+    let daemon = Daemon::new()?;
+    let socket = UnixDatagram::bind(daemon.home().join("notify"))?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    let keeper_told = || -> Result<u32> {
+        let mut buffer = [0; 500];
+        let length = socket.recv(&mut buffer)?;
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        ensure!(text.starts_with("READY=1\n"), "{text}");
+        let pid = text.lines().find_map(|line| line.strip_prefix("MAINPID="));
+        Ok(pid.unwrap_or_default().parse()?)
+    };
+    // As the unit does it.
+    let mut first = daemon.command(["--keeper", "--home"]);
+    let mut first = first
+        .arg(daemon.home())
+        .env("NOTIFY_SOCKET", daemon.home().join("notify"))
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    ensure!(keeper_told()? == first.id());
+    first.kill()?;
+    first.wait()?;
+    let second = keeper_told()?;
+    ensure!(second != first.id() && second == daemon.pong()?.keeper);
+    daemon.ok(["kill"])?;
     Ok(())
 }

@@ -54,6 +54,11 @@ fn hosted(mut spec: Spec, app: &AppSpec, inherited: &BTreeMap<String, String>) -
     spec.clear_env = true;
     spec.init = false;
     spec.ends_when_done = !spec.job;
+    spec.increments = app.increment_var.iter().map(OsString::from).collect();
+    let secrets = app.secret_files.iter();
+    spec.secrets = secrets
+        .map(|(name, path)| (name.into(), app.cwd.join(path)))
+        .collect();
     let mut env: BTreeMap<OsString, OsString> = inherited
         .iter()
         .map(|(name, value)| (name.into(), value.into()))

@@ -116,7 +116,7 @@ pub mod cpus;
 mod drain;
 mod driver;
 pub mod estate;
-mod event;
+pub mod event;
 mod handle;
 pub mod health;
 pub mod history;

@@ -37,6 +37,11 @@ pub struct Spec {
     pub env: Vec<(OsString, OsString)>,
     /// Workers get nothing of our own environment: only [`env`](Self::env), and what the protocols need.
     pub clear_env: bool,
+    /// Variables of [`env`](Self::env) that hold a number, and are one more in each next slot.
+    pub increments: Vec<OsString>,
+    /// Files whose content workers get by descriptor, by the variable that holds its path (`/dev/fd/7`). At most 1 MiB each; read
+    /// whenever a worker is started.
+    pub secrets: Vec<(OsString, PathBuf)>,
     /// How many workers are kept. 0 starts none: fork them with [`Cluster::fork`](crate::Cluster::fork).
     pub workers: u32,
     /// Who gets the next connection.
@@ -109,6 +114,8 @@ impl Spec {
             cwd: None,
             env: Vec::new(),
             clear_env: false,
+            increments: Vec::new(),
+            secrets: Vec::new(),
             workers: 1,
             policy: Policy::default(),
             channel: Channel::default(),

@@ -23,8 +23,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -99,7 +99,9 @@ struct Places {
 }
 
 async fn admit(daemon: Arc<Daemon>, stream: UnixStream, slot: OwnedSemaphorePermit, places: &Places) {
-    let Some(caller) = caller(&daemon, &stream) else { return };
+    let Some(caller) = caller(&daemon, &stream) else {
+        return;
+    };
     match caller.right {
         Some(Right::Own) => connection(daemon, stream, caller).await,
         Some(_) => {

@@ -21,6 +21,7 @@ mod health;
 pub(crate) mod keep;
 mod obey;
 mod report;
+mod secrets;
 mod version;
 mod workers;
 

@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 
 /// A worker's descriptors.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -91,12 +92,20 @@ impl Driver {
             }
             None => None,
         };
+        let above = table
+            .iter()
+            .map(|(_, number)| number + 1)
+            .max()
+            .unwrap_or(3)
+            .max(next);
+        let (secrets, paths) = super::secrets::open_all(&version.secrets, above)?;
+        table.extend(secrets);
         let pipes = self.streams(worker, slot, &version, &confiner, &mut table)?;
         let (confinement, group) = confiner.prepare(worker, slot)?;
 
         let mark = format!("{}.{worker}", self.mark);
         let notify = NotifySocket::open()?;
-        let env = self.environment(&Birth {
+        let mut env = self.environment(&Birth {
             worker,
             slot,
             version: &version,
@@ -105,20 +114,10 @@ impl Driver {
             notify: notify.value(),
             private: private.is_some(),
         });
-        let fork = self.overrides.get(&worker);
-        let named = fork
-            .and_then(|fork| fork.program.as_ref())
-            .unwrap_or(&version.program);
-        let cwd = fork
-            .and_then(|fork| fork.cwd.as_deref())
-            .or(version.cwd.as_deref());
+        env.retain(|(name, _)| paths.iter().all(|(secret, _)| secret != name));
+        env.extend(paths);
+        let (named, args, cwd) = self.command_line(worker, &version);
         let program = program::find(named, &env);
-        let args = fork
-            .and_then(|fork| fork.args.as_deref())
-            .unwrap_or(&version.args);
-        let args: Vec<OsString> = std::iter::once(named.as_os_str().to_owned())
-            .chain(args.iter().cloned())
-            .collect();
         let descriptors: Vec<(BorrowedFd<'_>, RawFd)> =
             table.iter().map(|(fd, to)| (fd.as_fd(), *to)).collect();
         let pid = spawn(&Spawn {
@@ -154,6 +153,26 @@ impl Driver {
             group,
             victims: Vec::new(),
         })
+    }
+
+    /// The program, all arguments with its name in front, and the directory.
+    fn command_line<'a>(
+        &'a self,
+        worker: WorkerId,
+        version: &'a Version,
+    ) -> (&'a Path, Vec<OsString>, Option<&'a Path>) {
+        let fork = self.overrides.get(&worker);
+        let named = fork
+            .and_then(|fork| fork.program.as_ref())
+            .unwrap_or(&version.program);
+        let cwd = fork
+            .and_then(|fork| fork.cwd.as_deref())
+            .or(version.cwd.as_deref());
+        let args = fork
+            .and_then(|fork| fork.args.as_deref())
+            .unwrap_or(&version.args);
+        let name = std::iter::once(named.as_os_str().to_owned());
+        (named, name.chain(args.iter().cloned()).collect(), cwd)
     }
 
     /// Descriptors that every worker inherits, with their numbers, and the first number after them.
@@ -242,6 +261,11 @@ impl Driver {
     fn environment(&self, birth: &Birth<'_>) -> Vec<(OsString, OsString)> {
         let mut env = Self::variables(birth.version);
         env.insert(birth.version.instance_var.clone(), birth.slot.to_string().into());
+        for name in &birth.version.increments {
+            if let Some(value) = env.get_mut(name) {
+                *value = incremented(value, birth.slot);
+            }
+        }
         env.insert(MARK.into(), birth.mark.into());
         env.insert(notify::VARIABLE.into(), birth.notify.clone().into());
         if let Some(watchdog) = birth.version.watchdog {
@@ -498,6 +522,13 @@ impl Driver {
     pub(super) fn pids(&self) -> BTreeSet<u32> {
         self.workers.values().map(|io| io.process.pid).collect()
     }
+}
+
+/// A number that is more by the slot's; anything else stays as it is.
+fn incremented(value: &OsStr, slot: Slot) -> OsString {
+    let number: Option<i64> = value.to_str().and_then(|text| text.trim().parse().ok());
+    let more = number.and_then(|number| number.checked_add(slot.0.into()));
+    more.map_or_else(|| value.to_owned(), |number| number.to_string().into())
 }
 
 /// For lines: our end, and the worker's.

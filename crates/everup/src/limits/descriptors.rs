@@ -12,7 +12,10 @@ static OF_WORKERS: AtomicU64 = AtomicU64::new(0);
 pub fn raise(of_workers: Option<u64>) {
     let mut limit = getrlimit(Resource::Nofile);
     let before = of_workers.or(limit.current);
-    OF_WORKERS.store(before.map_or(0, |before| before.saturating_add(1)), Ordering::Relaxed);
+    OF_WORKERS.store(
+        before.map_or(0, |before| before.saturating_add(1)),
+        Ordering::Relaxed,
+    );
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         // It is ours to raise; where that is refused, things are as they were.

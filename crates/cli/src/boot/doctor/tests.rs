@@ -1,3 +1,5 @@
+//! Each fault of a machine is found as what it is, and nothing else.
+
 use super::check::{Level, findings};
 use super::facts::{Cgroup, Daemon, Facts, Feature, Home, Limits, Taken, There, Unit};
 use super::*;

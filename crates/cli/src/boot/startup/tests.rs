@@ -1,3 +1,5 @@
+//! Steps, what they leave behind, and what systemd says about the units.
+
 use super::*;
 
 fn plan(platform: Platform, of_user: bool, root: &Path) -> Plan {
