@@ -31,6 +31,7 @@ mod output;
 mod pids;
 mod proc;
 mod record;
+mod room;
 mod sample;
 mod saving;
 mod serve;

@@ -41,6 +41,7 @@ impl Daemon {
         prepared: Prepared,
     ) -> Result<Vec<String>, Error> {
         let app = turn.app();
+        self.room_for(app, prepared.spec.workers)?;
         self.halt(turn, false).await;
         let Prepared {
             mut spec,
@@ -97,6 +98,20 @@ impl Daemon {
         let result = self.forked(turn, workers).await;
         self.changed(app);
         result.map(|()| notices)
+    }
+
+    /// Whether it can have so many workers; those that it has make room.
+    fn room_for(&self, app: &App, workers: u32) -> Result<(), Error> {
+        let kept = app.kept();
+        let (new, there) = match &kept.run {
+            None => (true, 0),
+            Some(_) => (false, kept.target),
+        };
+        drop(kept);
+        match workers.saturating_sub(there) {
+            0 => Ok(()),
+            more => self.room(new, more),
+        }
     }
 
     /// Waits until the workers are processes.

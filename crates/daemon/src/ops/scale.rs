@@ -44,6 +44,10 @@ impl Daemon {
         if from == to {
             return Ok(Deed::new("nothing", &app));
         }
+        let runs = app.kept().run.is_some();
+        if runs && to > from {
+            self.room(false, to - from)?;
+        }
         {
             let mut kept = app.kept();
             if kept.job {

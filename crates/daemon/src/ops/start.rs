@@ -266,6 +266,9 @@ pub(super) fn twice(name: &str) -> Error {
     )
 }
 
+/// Files and memories are named after apps: 255 and 249 bytes is all that the kernel takes for these.
+const LONGEST_NAME: usize = 200;
+
 pub(super) fn check_name(name: &str) -> Result<(), Error> {
     if name.trim().is_empty() || name.chars().any(char::is_control) {
         let error = Error::new(
@@ -273,6 +276,11 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
             format!("`{}` is no name", name.escape_debug()),
         );
         return Err(error.with_hint("a name has visible characters only, at least one"));
+    }
+    if name.len() > LONGEST_NAME {
+        let start: String = name.chars().take(20).collect();
+        let what = format!("`{start}…` is no name: it has {} bytes, and may have {LONGEST_NAME}", name.len());
+        return Err(Error::new(ErrorCode::InvalidValue, what).with_hint("give a shorter --name"));
     }
     if name == "all" {
         let error = Error::new(ErrorCode::InvalidValue, "no app can have the name `all`");

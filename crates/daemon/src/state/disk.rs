@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// How new bytes come to a disk. Another one than the real one stands for a disk that is full.
 pub(crate) trait Disk {
@@ -34,20 +35,27 @@ impl Disk for Real {
 
 /// Puts a state in place of the one before. When this fails, the one before is still there.
 pub(crate) fn store<T: Serialize>(disk: &dyn Disk, path: &Path, state: &T) -> io::Result<()> {
+    // Two at once would write into the same file.
+    static ONE: Mutex<()> = Mutex::new(());
     let bytes = codec::encode(state)?;
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let new = beside(path, ".new");
-    if let Err(error) = disk.write(&new, &bytes) {
+    let placed = disk.write(&new, &bytes).and_then(|()| place(&new, path));
+    if placed.is_err() {
         // What there is of it is of no use.
         fs::remove_file(&new).ok();
-        return Err(error);
     }
+    placed
+}
+
+fn place(new: &Path, path: &Path) -> io::Result<()> {
     let old = beside(path, ".old");
     if path.exists() {
         // At no moment is there neither of them.
         fs::remove_file(&old).ok();
         fs::hard_link(path, &old)?;
     }
-    fs::rename(&new, path)?;
+    fs::rename(new, path)?;
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }
@@ -212,5 +220,24 @@ mod tests {
             fs::read(folder.path().join("state.json.bad")).unwrap(),
             b"no state"
         );
+    }
+
+    #[test]
+    fn several_writers_at_once_leave_one_whole_state_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let path = &path;
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        let state = json!({"writer": writer, "round": round, "room": "x".repeat(writer * 5000)});
+                        store(&Real, path, &state).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(last(&path)["round"], 19);
+        assert!(!beside(&path, ".new").exists());
     }
 }

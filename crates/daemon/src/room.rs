@@ -1,0 +1,70 @@
+//! Whether there are descriptors enough for more workers: said before any is missing, when nothing has been done yet.
+//!
+//! [`check`] looks; [`short`] decides.
+
+use crate::daemon::Daemon;
+use everup_api::{Error, ErrorCode};
+
+/// What an app takes, beside its workers: its engine, its listeners, its memories, its logs.
+const OF_AN_APP: u64 = 16;
+/// What a worker takes: its process, its channel, its output.
+const OF_A_WORKER: u64 = 6;
+/// What is kept free: callers, files that are being written, new workers beside old ones.
+const FREE: u64 = 24;
+
+impl Daemon {
+    /// An error if there is no room for so many more workers, of an app that is new or not.
+    pub(crate) fn room(&self, app: bool, workers: u32) -> Result<(), Error> {
+        let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current else {
+            return Ok(());
+        };
+        let wanted = wanted(app, workers);
+        let apps = self.apps();
+        let known: u64 = apps.iter().map(|app| wanted_by(app.kept().target)).sum();
+        // To count costs more than to guess, and there is room enough nearly always.
+        if 2 * (known + wanted + FREE) <= limit {
+            return Ok(());
+        }
+        let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        short(limit, u64::try_from(open).unwrap_or(u64::MAX), wanted)
+    }
+}
+
+fn wanted_by(workers: u32) -> u64 {
+    wanted(true, workers)
+}
+
+fn wanted(app: bool, workers: u32) -> u64 {
+    u64::from(app) * OF_AN_APP + u64::from(workers) * OF_A_WORKER
+}
+
+fn short(limit: u64, open: u64, wanted: u64) -> Result<(), Error> {
+    if open.saturating_add(wanted).saturating_add(FREE) <= limit {
+        return Ok(());
+    }
+    let what = format!(
+        "there are not enough descriptors: about {wanted} more are needed, and of {limit} that the daemon may have \
+         {open} are open"
+    );
+    let hint = "raise the hard limit (`ulimit -Hn`, LimitNOFILE= of its unit), and start the daemon anew: `everup kill`, \
+                `everup resurrect`";
+    Err(Error::new(ErrorCode::Unsupported, what).with_hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_before_one_is_missing() {
+        assert!(short(1024, 100, wanted(true, 4)).is_ok());
+        assert!(short(100, 40, wanted(true, 1)).is_ok());
+        let error = short(100, 40, wanted(true, 4)).unwrap_err();
+        assert_eq!(
+            error.message,
+            "there are not enough descriptors: about 40 more are needed, and of 100 that the daemon may have 40 are open"
+        );
+        assert!(error.hint.is_some_and(|hint| hint.contains("LimitNOFILE")));
+        assert!(short(u64::MAX, u64::MAX, 1).is_ok());
+    }
+}
