@@ -14,6 +14,7 @@ use crate::terminal::harmless;
 use everup::signal_number;
 use everup_api::ErrorCode;
 use everup_api::v1::{CallError, Client, Done, List, On, Save, Scale, Send, Signal, Trigger, Upgrade};
+use rustix::fs::FlockOperation;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -355,12 +356,20 @@ pub(crate) fn kill(context: &Context) -> Result<Exit, VerbError> {
     Ok(exit)
 }
 
-/// Waits until nobody listens any more: whoever starts the next daemon finds the way free.
+/// Waits until nobody listens any more, and keeper and daemon have ended: whoever starts the next daemon finds the way free,
+/// and all is written down.
 fn gone(context: &Context) {
     let end = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < end && context.home.connect(Some(Duration::from_secs(1))).is_ok() {
-        std::thread::sleep(Duration::from_millis(5));
+    let there = || locked(context) || context.home.connect(Some(Duration::from_secs(1))).is_ok();
+    while Instant::now() < end && there() {
+        std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Whether there is a keeper. Who may not look does not know.
+fn locked(context: &Context) -> bool {
+    let lock = std::fs::File::open(context.home.path.join("keeper.lock"));
+    lock.is_ok_and(|lock| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
 }
 
 /// `everup trigger`.
