@@ -11,7 +11,14 @@ use std::process::{Command, Stdio};
 
 const NOBODY: u32 = 12_345;
 /// As somebody without privileges.
-const AS_NOBODY: [&str; 6] = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"];
+const AS_NOBODY: [&str; 6] = [
+    "setpriv",
+    "--reuid",
+    "12345",
+    "--regid",
+    "12345",
+    "--clear-groups",
+];
 /// Interpreters that every user may execute.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const SLEEP: [&str; 5] = ["--interpreter", "none", "sleep", "--", "1000"];
@@ -59,7 +66,10 @@ fn whole_life(daemon: &Daemon, script: &Path, name: &str) -> Result<()> {
     say(&["upgrade"])?;
     say(&["reload", name])?;
     let after = daemon.ready(name, 2)?;
-    ensure!(after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
+    ensure!(
+        after.iter().all(|pid| !before.contains(pid)),
+        "{before:?} {after:?}"
+    );
     say(&["scale", name, "3"])?;
     for reader in ["describe", "logs", "env", "why"] {
         let more: &[&str] = match reader {
@@ -127,7 +137,13 @@ fn without_home() -> Result<()> {
     }
     // Nobody whom the user database knows.
     let daemon = Daemon::at("home")?.behind(&AS_NOBODY);
-    let without = |args: &[&str]| daemon.command(args).env_remove("HOME").env_remove("EVERUP_HOME").output();
+    let without = |args: &[&str]| {
+        daemon
+            .command(args)
+            .env_remove("HOME")
+            .env_remove("EVERUP_HOME")
+            .output()
+    };
     for args in [&["start", "/bin/true"][..], &["list"], &["save"]] {
         let said = Said::from(without(args)?);
         refused(&daemon, &said, 3, &["there is no home directory", "EVERUP_HOME"])?;
@@ -155,18 +171,33 @@ fn homes_that_are_of_no_use() -> Result<()> {
     fs::create_dir(daemon.home())?;
     chown(daemon.home(), Some(NOBODY), Some(NOBODY))?;
     fs::set_permissions(daemon.home(), Permissions::from_mode(0o500))?;
-    refused(&daemon, &start_sleep(&daemon, "a")?, 3, &["nothing can be written there", "permission denied", "hint: "])?;
+    refused(
+        &daemon,
+        &start_sleep(&daemon, "a")?,
+        3,
+        &["nothing can be written there", "permission denied", "hint: "],
+    )?;
     ensure!(fs::read_dir(daemon.home())?.count() == 0);
 
     let daemon = Daemon::at("closed/below")?.behind(&AS_NOBODY);
     fs::create_dir(daemon.folder().join("closed"))?;
-    refused(&daemon, &start_sleep(&daemon, "a")?, 3, &["cannot be made", "permission denied", "hint: "])?;
+    refused(
+        &daemon,
+        &start_sleep(&daemon, "a")?,
+        3,
+        &["cannot be made", "permission denied", "hint: "],
+    )?;
 
     // Somebody else's.
     let daemon = Daemon::at("others")?;
     fs::create_dir(daemon.home())?;
     chown(daemon.home(), Some(NOBODY), None)?;
-    refused(&daemon, &start_sleep(&daemon, "a")?, 3, &["belongs to uid 12345", "this is uid 0", "hint: "])?;
+    refused(
+        &daemon,
+        &start_sleep(&daemon, "a")?,
+        3,
+        &["belongs to uid 12345", "this is uid 0", "hint: "],
+    )?;
     ensure!(fs::read_dir(daemon.home())?.count() == 0);
 
     // A file system that takes nothing.
@@ -176,7 +207,12 @@ fn homes_that_are_of_no_use() -> Result<()> {
     if mount(&["-t", "tmpfs", "-o", "ro", "none"])?.status.success() {
         let said = start_sleep(&daemon, "a");
         Command::new("umount").arg("-l").arg(daemon.home()).output()?;
-        refused(&daemon, &said?, 3, &["nothing can be written there", "read-only file system"])?;
+        refused(
+            &daemon,
+            &said?,
+            3,
+            &["nothing can be written there", "read-only file system"],
+        )?;
     }
     Ok(())
 }
@@ -190,7 +226,9 @@ fn environment(pid: u32) -> Result<Vec<Vec<u8>>> {
 #[test]
 fn thousands_of_variables() -> Result<()> {
     let daemon = Daemon::new()?;
-    let mut many: Vec<(String, String)> = (0..5000).map(|n| (format!("MANY_{n}"), format!("value {n}"))).collect();
+    let mut many: Vec<(String, String)> = (0..5000)
+        .map(|n| (format!("MANY_{n}"), format!("value {n}")))
+        .collect();
     many.extend((0..5).map(|n| (format!("LONG_{n}"), "é\n\"".repeat(25_000))));
     let start = ["start", "--name", "a"].iter().chain(&SLEEP);
     let said = Said::from(daemon.command(start).envs(many.iter().cloned()).output()?);
@@ -198,7 +236,9 @@ fn thousands_of_variables() -> Result<()> {
     let there = |when: &str| {
         let pid = daemon.pids("a")?[0];
         let all = environment(pid)?;
-        let missing = many.iter().find(|(name, value)| !all.contains(&format!("{name}={value}").into_bytes()));
+        let missing = many
+            .iter()
+            .find(|(name, value)| !all.contains(&format!("{name}={value}").into_bytes()));
         ensure!(missing.is_none(), "{when}: {:?}", missing.map(|(name, _)| name));
         Ok(())
     };
@@ -219,7 +259,9 @@ fn thousands_of_variables() -> Result<()> {
 /// Soft and hard limit.
 fn descriptors(pid: u32) -> Result<(u64, u64)> {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
     let mut words = line.context("a limit")?.split_whitespace().map(str::parse);
     Ok((words.next().context("soft")??, words.next().context("hard")??))
 }
@@ -230,10 +272,18 @@ fn the_soft_limit_is_raised_for_us_and_not_for_workers() -> Result<()> {
     let check = |when: &str| -> Result<()> {
         let pong = daemon.pong()?;
         for pid in [pong.pid, pong.keeper] {
-            ensure!(descriptors(pid)? == (2000, 2000), "{when}: {:?}", descriptors(pid)?);
+            ensure!(
+                descriptors(pid)? == (2000, 2000),
+                "{when}: {:?}",
+                descriptors(pid)?
+            );
         }
         let worker = daemon.ready("a", 1)?[0];
-        ensure!(descriptors(worker)? == (256, 2000), "{when}: {:?}", descriptors(worker)?);
+        ensure!(
+            descriptors(worker)? == (256, 2000),
+            "{when}: {:?}",
+            descriptors(worker)?
+        );
         Ok(())
     };
     ensure!(start_sleep(&daemon, "a")?.code == Some(0));
@@ -263,7 +313,11 @@ fn the_soft_limit_is_raised_for_us_and_not_for_workers() -> Result<()> {
 fn too_few_descriptors() -> Result<()> {
     let daemon = Daemon::new()?.behind(&["prlimit", "--nofile=100:100"]);
     ensure!(start_sleep(&daemon, "a")?.code == Some(0));
-    let words = ["there are not enough descriptors", "of 100 that the daemon may have", "LimitNOFILE"];
+    let words = [
+        "there are not enough descriptors",
+        "of 100 that the daemon may have",
+        "LimitNOFILE",
+    ];
     let refuse = |args: &[&str]| -> Result<()> {
         let said = daemon.say(args)?;
         ensure!(said.code == Some(10), "{said:?}");
@@ -272,13 +326,27 @@ fn too_few_descriptors() -> Result<()> {
         }
         Ok(())
     };
-    refuse(&["start", "--name", "b", "-i", "20", "--interpreter", "none", "sleep", "--", "1000"])?;
+    refuse(&[
+        "start",
+        "--name",
+        "b",
+        "-i",
+        "20",
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     refuse(&["scale", "a", "20"])?;
     let before = daemon.ready("a", 1)?;
     refuse(&["restart", "a", "-i", "20"])?;
     ensure!(daemon.pids("a")? == before, "what ran goes on");
     let list = daemon.json(["list", "--json"])?;
-    ensure!(list["apps"].as_array().is_some_and(|apps| apps.len() == 1), "{list}");
+    ensure!(
+        list["apps"].as_array().is_some_and(|apps| apps.len() == 1),
+        "{list}"
+    );
     // As many as fit, then no more, and never a failure of another kind.
     let mut fit = 1;
     let last = loop {
@@ -300,7 +368,12 @@ fn too_few_descriptors() -> Result<()> {
 fn many_begin_at_once() -> Result<()> {
     let daemon = Daemon::new()?;
     let begin = |number: u32| {
-        let mut command = daemon.command(["start", "--name", &format!("a{number}")].iter().copied().chain(SLEEP));
+        let mut command = daemon.command(
+            ["start", "--name", &format!("a{number}")]
+                .iter()
+                .copied()
+                .chain(SLEEP),
+        );
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
     };
     let all: Vec<_> = (0..20).map(begin).collect();
@@ -323,7 +396,11 @@ fn many_begin_at_once() -> Result<()> {
     wait_until("one keeper, one daemon, twenty workers", LIMIT, || {
         let all = daemon.processes();
         let known = |pid: &u32| [pong.pid, pong.keeper].contains(pid) || pids.contains(&u64::from(*pid));
-        if all.len() == 22 && all.iter().all(known) { Ok(()) } else { Err(format!("{all:?}")) }
+        if all.len() == 22 && all.iter().all(known) {
+            Ok(())
+        } else {
+            Err(format!("{all:?}"))
+        }
     })
 }
 
@@ -332,7 +409,10 @@ fn names_that_are_too_long() -> Result<()> {
     let daemon = Daemon::new()?;
     for name in ["x".repeat(300), "日".repeat(80)] {
         let said = start_sleep(&daemon, &name)?;
-        ensure!(said.code == Some(2) && said.err.contains("may have 200"), "{said:?}");
+        ensure!(
+            said.code == Some(2) && said.err.contains("may have 200"),
+            "{said:?}"
+        );
     }
     let longest = "日".repeat(66);
     ensure!(start_sleep(&daemon, &longest)?.code == Some(0));
@@ -365,7 +445,15 @@ fn a_process_namespace_of_its_own() -> Result<()> {
         script = script.display()
     );
     let output = Command::new("unshare")
-        .args(["--fork", "--pid", "--mount-proc", "--kill-child", "sh", "-c", &text])
+        .args([
+            "--fork",
+            "--pid",
+            "--mount-proc",
+            "--kill-child",
+            "sh",
+            "-c",
+            &text,
+        ])
         .env("EVERUP_HOME", daemon.home())
         .env("PATH", PATH)
         .current_dir(daemon.home())

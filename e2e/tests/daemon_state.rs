@@ -12,7 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn start(daemon: &Daemon, name: &str) -> Result<()> {
-    daemon.ok(["start", "--name", name, "--interpreter", "none", "sleep", "--", "1000"])?;
+    daemon.ok([
+        "start",
+        "--name",
+        name,
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     Ok(())
 }
 
@@ -94,7 +103,10 @@ fn a_torn_state_is_not_used_and_the_one_before_is() -> Result<()> {
     fs::write(daemon.home().join("state.json"), &after)?;
     fs::write(&beside, &after[..after.len() / 2])?;
     let said = begin(&daemon)?;
-    ensure!(!said.err.contains("state.json") && !said.out.contains("state.json"), "{said:?}");
+    ensure!(
+        !said.err.contains("state.json") && !said.out.contains("state.json"),
+        "{said:?}"
+    );
     let found = names(&daemon)?;
     ensure!(found == ["a", "b"], "{found:?}");
     daemon.ok(["kill"])?;
@@ -118,10 +130,22 @@ fn without_any_state_nothing_is_lost_silently() -> Result<()> {
     let torn = &after[..after.len() / 2];
     fs::write(daemon.home().join("state.json"), torn)?;
     fs::write(daemon.home().join("state.json.old"), b"")?;
-    let said = daemon.say(["start", "--name", "c", "--interpreter", "none", "sleep", "--", "1000"])?;
+    let said = daemon.say([
+        "start",
+        "--name",
+        "c",
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     ensure!(said.code == Some(0), "{said:?}");
     let told = format!("{}{}", said.out, said.err);
-    ensure!(told.contains("it is kept as") && told.contains("state.json.bad"), "{said:?}");
+    ensure!(
+        told.contains("it is kept as") && told.contains("state.json.bad"),
+        "{said:?}"
+    );
     ensure!(fs::read(daemon.home().join("state.json.bad"))? == torn);
     ensure!(names(&daemon)? == ["c"]);
     Ok(())
@@ -135,13 +159,23 @@ fn what_ran_runs_once_after_everybody_was_killed() -> Result<()> {
     daemon.ok(["scale", "a", "3"])?;
     let before = daemon.ready("a", 3)?;
     end(&daemon)?;
-    ensure!(before.iter().all(|pid| process::alive(*pid)), "workers go on without us");
+    ensure!(
+        before.iter().all(|pid| process::alive(*pid)),
+        "workers go on without us"
+    );
     start(&daemon, "b")?;
     let after = daemon.ready("a", 3)?;
-    ensure!(after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
+    ensure!(
+        after.iter().all(|pid| !before.contains(pid)),
+        "{before:?} {after:?}"
+    );
     wait_until("the old workers are gone", LIMIT, || {
         let left: Vec<&u32> = before.iter().filter(|pid| process::alive(**pid)).collect();
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
     })
 }
 
@@ -149,7 +183,19 @@ fn what_ran_runs_once_after_everybody_was_killed() -> Result<()> {
 fn the_end_leaves_a_whole_state_and_nothing_beside_it() -> Result<()> {
     let daemon = Daemon::new()?;
     for _ in 0..5 {
-        daemon.ok(["start", "--name", "a", "-i", "3", "-f", "--interpreter", "none", "sleep", "--", "1000"])?;
+        daemon.ok([
+            "start",
+            "--name",
+            "a",
+            "-i",
+            "3",
+            "-f",
+            "--interpreter",
+            "none",
+            "sleep",
+            "--",
+            "1000",
+        ])?;
         daemon.ok(["kill"])?;
         let state: serde_json::Value = serde_json::from_slice(&fs::read(daemon.home().join("state.json"))?)?;
         ensure!(state["everup_state"] == 1, "{state}");
@@ -197,12 +243,23 @@ impl Drop for Small {
 #[test]
 fn a_full_disk_is_told_and_leaves_the_state_before() -> Result<()> {
     let daemon = Daemon::at("small")?;
-    let Some(small) = Small::mount(daemon.home())? else { return Ok(()) };
+    let Some(small) = Small::mount(daemon.home())? else {
+        return Ok(());
+    };
     let state = daemon.home().join("state.json");
     start(&daemon, "a")?;
     let filler = small.fill()?;
     let before = fs::read(&state)?;
-    let said = daemon.say(["start", "--name", "b", "--interpreter", "none", "sleep", "--", "1000"])?;
+    let said = daemon.say([
+        "start",
+        "--name",
+        "b",
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     // It runs; that it would be forgotten is said.
     ensure!(said.code == Some(0), "{said:?}");
     let told = format!("{}{}", said.out, said.err);
@@ -227,9 +284,20 @@ fn a_full_disk_is_told_and_leaves_the_state_before() -> Result<()> {
 #[test]
 fn a_first_start_on_a_full_disk_is_not_half_done() -> Result<()> {
     let daemon = Daemon::at("small")?;
-    let Some(small) = Small::mount(daemon.home())? else { return Ok(()) };
+    let Some(small) = Small::mount(daemon.home())? else {
+        return Ok(());
+    };
     let filler = small.fill()?;
-    let said = daemon.say(["start", "--name", "b", "--interpreter", "none", "sleep", "--", "1000"])?;
+    let said = daemon.say([
+        "start",
+        "--name",
+        "b",
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     let told = format!("{}{}", said.out, said.err).to_lowercase();
     ensure!(told.contains("no space left"), "{said:?}");
     if said.code != Some(0) {

@@ -292,6 +292,20 @@ mod tests {
     }
 
     #[test]
+    fn every_command_has_its_help() {
+        for words in [
+            &["everup", "--help"][..],
+            &["everup", "-h"],
+            &["everup", "list", "--help"],
+            &["everup", "doctor", "-h"],
+        ] {
+            let answer = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(answer.exit_code(), 0, "{words:?}: {answer}");
+            assert!(answer.to_string().contains("Usage: everup"), "{answer}");
+        }
+    }
+
+    #[test]
     fn values_that_look_like_options() {
         let args = run(&[
             "-i",

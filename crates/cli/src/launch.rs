@@ -54,6 +54,7 @@ fn hosted(mut spec: Spec, app: &AppSpec, inherited: &BTreeMap<String, String>) -
     spec.clear_env = true;
     spec.init = false;
     spec.ends_when_done = !spec.job;
+    spec.stdin = true;
     spec.increments = app.increment_var.iter().map(OsString::from).collect();
     let secrets = app.secret_files.iter();
     spec.secrets = secrets

@@ -56,6 +56,8 @@ pub struct Spec {
     /// Descriptors that every worker inherits, by their number in the worker (3 or more).
     #[serde(skip)]
     pub inherit: BTreeMap<i32, OwnedFd>,
+    /// Workers' standard input is a pipe that [`Cluster::input`](crate::Cluster::input) writes to. Otherwise it is `/dev/null`.
+    pub stdin: bool,
     /// What becomes of the workers' standard output and error.
     #[serde(skip)]
     pub output: Output,
@@ -122,6 +124,7 @@ impl Spec {
             listen: Vec::new(),
             descriptors: BTreeMap::new(),
             inherit: BTreeMap::new(),
+            stdin: false,
             output: Output::Inherit,
             stop: StopPlan::default(),
             listen_timeout: None,

@@ -148,7 +148,7 @@ mod tests {
             messages(&[("everup-core", &[]), ("everup-cli", &["everup-core"])]),
             [
                 "everup-cli/Cargo.toml: everup-cli must not depend on everup-core \
-              (allowed: everup, everup-api, everup-daemon, everup-keeper)"
+              (allowed: everup, everup-api, everup-config, everup-daemon, everup-keeper)"
             ]
         );
     }

@@ -61,7 +61,6 @@ pub(crate) enum BootVerb {
 
 /// Commands of pm2 that everup has not, so that it can say why.
 #[derive(Debug, Subcommand)]
-#[command(disable_help_flag = true)]
 pub(crate) enum NotVerb {
     #[command(hide = true)]
     Link(Rest),
@@ -121,6 +120,7 @@ pub(crate) enum NotVerb {
 
 /// Whatever is behind the name of a command that does not exist.
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub(crate) rest: Vec<std::ffi::OsString>,

@@ -279,7 +279,10 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
     }
     if name.len() > LONGEST_NAME {
         let start: String = name.chars().take(20).collect();
-        let what = format!("`{start}…` is no name: it has {} bytes, and may have {LONGEST_NAME}", name.len());
+        let what = format!(
+            "`{start}…` is no name: it has {} bytes, and may have {LONGEST_NAME}",
+            name.len()
+        );
         return Err(Error::new(ErrorCode::InvalidValue, what).with_hint("give a shorter --name"));
     }
     if name == "all" {

@@ -231,7 +231,8 @@ mod tests {
                 let path = &path;
                 scope.spawn(move || {
                     for round in 0..20 {
-                        let state = json!({"writer": writer, "round": round, "room": "x".repeat(writer * 5000)});
+                        let state =
+                            json!({"writer": writer, "round": round, "room": "x".repeat(writer * 5000)});
                         store(&Real, path, &state).unwrap();
                     }
                 });

@@ -18,6 +18,7 @@ mod burial;
 mod drain;
 mod group;
 mod health;
+mod input;
 pub(crate) mod keep;
 mod obey;
 mod report;
