@@ -468,3 +468,51 @@ fn a_process_namespace_of_its_own() -> Result<()> {
     ensure!(left.trim() == "3", "{left}");
     Ok(())
 }
+
+/// The daemon as PID 1: it buries strangers, its death is survived, and its end is everybody's.
+#[test]
+fn the_daemon_as_pid_1() -> Result<()> {
+    if !root() {
+        return Ok(());
+    }
+    let daemon = Daemon::new()?;
+    let mut outer = Command::new("unshare")
+        .args(["--fork", "--pid", "--mount-proc", "--kill-child"])
+        .arg(daemon.program())
+        .arg("daemon")
+        .env("EVERUP_HOME", daemon.home())
+        .current_dir(daemon.home())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let pong = daemon.until_pong("a daemon", |_| true)?;
+    ensure!(pong.keeper == 1, "{pong:?}");
+    let keeper = *process::children(outer.id()).first().context("PID 1")?;
+    let child = *process::children(keeper).first().context("the daemon")?;
+    // An orphan for each line of output, which nobody waits for.
+    let script = daemon.home().join("orphans.sh");
+    fs::write(&script, "while :; do (sleep 0.01 &) ; sleep 0.05; done\n")?;
+    daemon.ok(["start", script.to_str().context("a path")?, "--name", "a"])?;
+    let before = daemon.ready("a", 1)?;
+    process::signal(child, Signal::KILL)?;
+    daemon.until_pong("another daemon", |new| new.incarnation > pong.incarnation)?;
+    ensure!(daemon.ready("a", 1)? == before);
+    let zombies = || -> Vec<u32> {
+        let dead = |pid: &u32| process::state(*pid) == Some('Z');
+        process::children(keeper).into_iter().filter(dead).collect()
+    };
+    // Each that is seen is gone soon.
+    for zombie in zombies() {
+        wait_until("it is buried", LIMIT, || match process::state(zombie) {
+            Some('Z') => Err(zombie.to_string()),
+            _ => Ok(()),
+        })?;
+    }
+    ensure!(zombies().len() < 20, "{:?}", zombies());
+    process::signal(keeper, Signal::TERM)?;
+    let status = outer.wait()?;
+    ensure!(status.success(), "{status}");
+    ensure!(daemon.processes().is_empty());
+    Ok(())
+}

@@ -6,7 +6,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::run::wait_until;
-use e2e::{Daemon, LIMIT, Said};
+use e2e::{Daemon, LIMIT, Said, process};
+use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -227,4 +228,31 @@ fn two_at_once_say_what_is_true() -> Result<()> {
     daemon.say(["delete", "all"])?;
     ensure!(settled(&daemon)?.0 == State::Absent);
     Ok(())
+}
+
+/// What takes too long goes on; whoever waits is told in time, whatever is still to be heard of it.
+#[test]
+fn an_answer_comes_in_time() -> Result<()> {
+    let daemon = Daemon::new()?;
+    let script = daemon.home().join("stubborn.sh");
+    std::fs::write(&script, "trap '' TERM\nwhile :; do sleep 1; done\n")?;
+    let script = script.to_str().context("a path")?;
+    daemon.ok(["start", script, "--name", "web", "--kill-timeout", "1h"])?;
+    let old = daemon.ready("web", 1)?;
+    for word in ["restart", "stop"] {
+        let mut child = daemon.command([word, "web", "--timeout", "300ms"]);
+        let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let said = end(child, Word::Restart, Instant::now() + Duration::from_secs(8))?;
+        ensure!(
+            said.code == Some(11) && said.err.contains("error: web: not in time"),
+            "{word}: {said:?}"
+        );
+    }
+    process::signal(old[0], Signal::KILL)?;
+    wait_until("it is stopped", LIMIT, || {
+        match daemon.app("web") {
+            Ok(app) if app["state"] == "stopped" => Ok(()),
+            app => Err(format!("{app:?}")),
+        }
+    })
 }

@@ -315,12 +315,25 @@ where
         let (lines, receiver) = mpsc::channel(16);
         tokio::spawn(async move {
             let mut next = first;
-            while let Some(step) = next {
-                // Nobody there any more: it goes on all the same.
+            // The work may be over before what it began: that goes on, and still has a say.
+            let result = loop {
+                if let Some(step) = next.take() {
+                    // Nobody there any more: it goes on all the same.
+                    lines.send(body::line(&Reply::<Done>::Progress(step))).await.ok();
+                }
+                next = tokio::select! {
+                    biased;
+                    step = told.recv() => step,
+                    result = &mut work => break result,
+                };
+                if next.is_none() {
+                    break work.await;
+                }
+            };
+            while let Ok(step) = told.try_recv() {
                 lines.send(body::line(&Reply::<Done>::Progress(step))).await.ok();
-                next = told.recv().await;
             }
-            let last = match flat(work.await) {
+            let last = match flat(result) {
                 Ok(done) => Reply::Ok(done),
                 Err(error) => Reply::Error(error),
             };

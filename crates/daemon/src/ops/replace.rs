@@ -116,6 +116,7 @@ impl Daemon {
         let restart = order.cause == Cause::Restart;
         let prepared = self.prepare(&wanted.spec, &wanted.inherited).await?;
         if can_roll(&app.kept(), &wanted.spec, restart) {
+            self.room_for(app, prepared.spec.workers)?;
             return self.roll(turn, wanted, prepared, order).await;
         }
         let runs = app.kept().run.is_some();
