@@ -249,10 +249,8 @@ fn an_answer_comes_in_time() -> Result<()> {
         );
     }
     process::signal(old[0], Signal::KILL)?;
-    wait_until("it is stopped", LIMIT, || {
-        match daemon.app("web") {
-            Ok(app) if app["state"] == "stopped" => Ok(()),
-            app => Err(format!("{app:?}")),
-        }
+    wait_until("it is stopped", LIMIT, || match daemon.app("web") {
+        Ok(app) if app["state"] == "stopped" => Ok(()),
+        app => Err(format!("{app:?}")),
     })
 }
