@@ -295,7 +295,7 @@ impl Driver {
             later: Vec::new(),
             doomed: Vec::new(),
             talkative: Vec::new(),
-            buffer: vec![0; crate::channel::READ_BUFFER],
+            buffer: Vec::new(),
             events: Vec::new(),
             outcome: None,
             keeping,
@@ -338,6 +338,10 @@ impl Driver {
             }
             let due = self.due();
             self.record();
+            if !more {
+                // There may be a thousand engines at rest in one process.
+                self.buffer = Vec::new();
+            }
             let limit = if more {
                 Some(Duration::ZERO)
             } else {

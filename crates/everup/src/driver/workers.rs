@@ -3,7 +3,7 @@
 use super::health::Private;
 use super::{Driver, Later, SEND_QUEUE, Version, keep};
 use crate::cgroup::Leaf;
-use crate::channel::{Channel, Read, Written};
+use crate::channel::{Channel, READ_BUFFER, Read, Written};
 use crate::cluster::{Release, Stdio};
 use crate::confine::Confiner;
 use crate::event::ReceivedHandle;
@@ -355,6 +355,7 @@ impl Driver {
         let mut events = std::mem::take(&mut self.events);
         let ledger = self.keeping.as_mut().map(|keeping| &mut *keeping.ledger);
         self.dirty = true;
+        self.buffer.resize(READ_BUFFER, 0);
         let read = channel.read(
             &mut self.buffer,
             &mut events,
