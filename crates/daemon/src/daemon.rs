@@ -13,6 +13,7 @@ use crate::sample::Samples;
 use crate::saving::Saving;
 use crate::state::stored::Stored;
 use crate::target::{self, Meant, Named};
+use crate::thrift::Thrift;
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,7 @@ pub(crate) struct Daemon {
     pub(crate) outputs: Outputs,
     pub(crate) saving: Saving,
     pub(crate) samples: Samples,
+    pub(crate) thrift: Thrift,
     pub(crate) audit: Audit,
     /// Apps that `kill` has put away.
     pub(crate) parked: Mutex<Vec<Stored>>,
@@ -97,6 +99,7 @@ impl Daemon {
             outputs: parts.outputs,
             saving: Saving::default(),
             samples: Samples::default(),
+            thrift: Thrift::default(),
             audit,
             parked: Mutex::default(),
             warnings: Mutex::default(),

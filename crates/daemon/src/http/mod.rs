@@ -174,6 +174,7 @@ async fn connection(daemon: Arc<Daemon>, stream: UnixStream, caller: Caller) {
 }
 
 async fn answer(daemon: Arc<Daemon>, caller: Caller, request: Request<Incoming>) -> Response<Answer> {
+    daemon.thrift.used();
     let (parts, incoming) = request.into_parts();
     let found = match calls::find(&parts.method, parts.uri.path()) {
         Ok(call) if caller.right < Some(call.right) => {
