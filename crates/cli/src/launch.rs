@@ -9,6 +9,7 @@ use crate::args::{ChannelArg, Cli, PolicyArg, RunArgs, Verb, supervision::Restar
 use crate::commands::run::start_error;
 use crate::error::{CliError, ValueError};
 use crate::exit::Exit;
+use crate::plan::doubts::COUNTS;
 use crate::plan::{Around, Outer, Plan};
 use crate::triggers::{self, Running, Sources, Trigger};
 use clap::{Parser, ValueEnum};
@@ -35,11 +36,17 @@ impl Launcher for Planner {
         };
         let plan = Plan::parse_in(args, around).map_err(|error| told(&error))?;
         let sources = Sources::open(plan.triggers).map_err(|error| told(&error.into()))?;
+        // Nobody who did not choose it wants to read this at every start.
+        let chosen = app.policy.is_some();
         let facts = facts::find(app, &plan.spec);
         Ok(Prepared {
             spec: hosted(plan.spec, app, &inherited),
             triggers: (!sources.is_empty()).then(|| Box::new(Waiting(sources)) as Box<dyn Triggers>),
-            notices: plan.notices,
+            notices: plan
+                .notices
+                .into_iter()
+                .filter(|notice| chosen || notice != COUNTS)
+                .collect(),
             facts,
         })
     }

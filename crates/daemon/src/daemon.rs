@@ -215,7 +215,10 @@ impl Daemon {
         inherited: &Arc<Variables>,
     ) -> Result<Prepared, Error> {
         let (launcher, spec, inherited) = (Arc::clone(&self.launcher), spec.clone(), Arc::clone(inherited));
-        blocking(move || launcher.prepare(&spec, &inherited)).await?
+        let mut prepared = blocking(move || launcher.prepare(&spec, &inherited)).await??;
+        let home = self.home.path().as_os_str().to_owned();
+        prepared.spec.env.push((crate::begin::HOME.into(), home));
+        Ok(prepared)
     }
 
     /// The app is different from what is written down.
