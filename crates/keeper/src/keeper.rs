@@ -132,14 +132,19 @@ impl Keeper {
 impl Loop {
     /// Waits for something and deals with it. Gives an exit code when all is done.
     fn turn(&mut self) -> Option<u8> {
+        let mut ended = None;
         if let Daemon::Waits { until } = self.daemon
             && until <= Instant::now()
         {
             self.start();
+            // Who ended before SIGCHLD was ours to read (in a take-over) is announced by nobody.
+            ended = self.reap();
         }
-        self.wait();
-        self.read_signals();
-        let ended = self.reap();
+        if ended.is_none() {
+            self.wait();
+            self.read_signals();
+            ended = self.reap();
+        }
         if let Some(status) = ended {
             return self.ended(status);
         }
