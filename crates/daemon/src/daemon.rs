@@ -44,6 +44,8 @@ pub(crate) struct Daemon {
     pub(crate) exits: Option<everup::estate::Exits>,
     /// The way to another program; `None` without a keeper.
     pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+    /// Why the last upgrade was taken back.
+    pub(crate) fell_back: Option<String>,
     /// The program that takes over when this process ends.
     successor: Mutex<Option<everup_keeper::Checked>>,
     list: Mutex<List>,
@@ -87,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) incarnation: u64,
     pub(crate) exits: Option<everup::estate::Exits>,
     pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+    pub(crate) fell_back: Option<String>,
 }
 
 impl Daemon {
@@ -109,6 +112,7 @@ impl Daemon {
             incarnation: parts.incarnation,
             exits: parts.exits,
             upgrade: parts.upgrade,
+            fell_back: parts.fell_back,
             successor: Mutex::default(),
             list: Mutex::default(),
             ending: watch::Sender::new(Ending::No),
