@@ -106,7 +106,6 @@ impl Keeper {
 
     /// The child: a daemon in a thread of its own, and a watch over us.
     fn child(&self) -> i32 {
-        process::share_heaps();
         process::name_thread(c"everup");
         let handoff = Handoff::new(&self.root, self.memory.fd().as_raw_fd(), &self.link);
         let (Ok(handoff), Ok(())) = (handoff, signals::unblock(&[libc::SIGCHLD])) else {
