@@ -29,6 +29,20 @@ struct Found {
     control: Option<UnixListener>,
 }
 
+/// Programs that say that they can take over, and cannot.
+pub(crate) fn fail_as_keeper(command: &everup_keeper::Command) {
+    let program = std::env::args().next().unwrap_or_default();
+    if !matches!(command, everup_keeper::Command::Resume { .. }) {
+        return;
+    }
+    if program.ends_with("ends") {
+        std::process::exit(3);
+    }
+    while program.ends_with("hangs") {
+        thread::park();
+    }
+}
+
 pub(crate) fn daemon(handoff: Handoff) -> i32 {
     let program = std::env::args().next().unwrap_or_default();
     if program.ends_with("broken") {

@@ -13,8 +13,10 @@ use everup_keeper::{Command, Config, run};
 
 fn main() -> ExitCode {
     if let Some(command) = Command::parse(env::args_os().skip(1)) {
+        host::fail_as_keeper(&command);
         let mut config = Config::new(host::daemon);
         config.trial = Duration::from_secs(2);
+        config.grace = Duration::from_secs(1);
         return run(command, config);
     }
     harness::run(cases::ALL, env::args().skip(1))
