@@ -39,6 +39,7 @@ mod socket;
 mod state;
 mod systemd;
 mod target;
+mod thrift;
 mod told;
 mod view;
 

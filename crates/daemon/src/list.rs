@@ -20,6 +20,7 @@ impl Daemon {
             home: self.home.path().into(),
             uptime_ms: view::millis(self.begun.elapsed()),
             incarnation: self.incarnation,
+            fell_back: self.fell_back.clone(),
         }
     }
 

@@ -110,7 +110,6 @@ impl Keeper {
         if !self.link.begin(self.root.incarnation, std::process::id()) {
             return 1;
         }
-        process::share_heaps();
         process::name_thread(c"everup");
         let handoff = Handoff::new(&self.root, self.memory.fd().as_raw_fd(), &self.link);
         let (Ok(handoff), Ok(())) = (handoff, signals::unblock(&[libc::SIGCHLD])) else {

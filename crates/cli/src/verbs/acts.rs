@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::terminal::harmless;
 use everup::signal_number;
 use everup_api::ErrorCode;
-use everup_api::v1::{CallError, Client, Done, List, On, Save, Scale, Send, Signal, Trigger, Upgrade};
+use everup_api::v1::{CallError, Client, Done, List, On, Pong, Save, Scale, Send, Signal, Trigger, Upgrade};
 use rustix::fs::FlockOperation;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -415,25 +415,15 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
         None => std::env::current_exe().ok(),
     };
     let done = context.act(&mut client, "upgrade", &Upgrade { program })?;
-    let end = Instant::now() + Duration::from_secs(60);
-    let after = loop {
-        let pong = context
-            .home
-            .connect(context.soon())
-            .and_then(|mut client| client.ping());
-        match pong {
-            Ok(pong) if pong.incarnation != before.incarnation || pong.pid != before.pid => break pong,
-            _ if Instant::now() > end => {
-                let text = "the daemon was not replaced within 60 s";
-                return Err(VerbError::said(
-                    Exit::Refused,
-                    text,
-                    Some("see daemon.log in its home".into()),
-                ));
-            }
-            _ => std::thread::sleep(Duration::from_millis(20)),
-        }
-    };
+    let after = replaced(context, &before)?;
+    if let Some(why) = &after.fell_back {
+        let text = format!(
+            "the new program did not become ready: {}; the old one is back",
+            harmless(why)
+        );
+        let hint = "the apps went on; daemon.log in the home says more";
+        return Err(VerbError::said(Exit::Refused, text, Some(hint.into())));
+    }
     if context.answer.json {
         context.print(&json!({"from": before, "to": after, "notices": done.notices}).to_string());
         return Ok(Exit::Ok);
@@ -450,6 +440,25 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
         "the daemon was replaced: it is version {version} now{was}; its apps went on"
     ));
     Ok(Exit::Ok)
+}
+
+/// Waits until another daemon answers than this one. Who does not answer is asked again.
+fn replaced(context: &Context, before: &Pong) -> Result<Pong, VerbError> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    const ANSWER: Option<Duration> = Some(Duration::from_secs(2));
+    let end = Instant::now() + LIMIT;
+    loop {
+        let pong = context.home.connect(ANSWER).and_then(|mut client| client.ping());
+        match pong {
+            Ok(pong) if pong.incarnation != before.incarnation || pong.pid != before.pid => return Ok(pong),
+            _ if Instant::now() > end => {
+                let text = format!("the daemon was not replaced within {} s", LIMIT.as_secs());
+                let hint = "see daemon.log in its home";
+                return Err(VerbError::said(Exit::Refused, text, Some(hint.into())));
+            }
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
 }
 
 fn value(option: &'static str, value: &str, source: ValueError) -> VerbError {
