@@ -296,6 +296,7 @@ pub(crate) fn save(context: &Context, args: &ForceArgs) -> Result<Exit, VerbErro
 
 /// `everup resurrect`.
 pub(crate) fn resurrect(context: &Context) -> Result<Exit, VerbError> {
+    let slept = !context.pm2 && context.reader_if_any()?.is_none();
     let mut client = context.changer()?;
     if context.pm2 {
         let path = context.home.path.join("saved.json");
@@ -312,6 +313,15 @@ pub(crate) fn resurrect(context: &Context) -> Result<Exit, VerbError> {
         }
         let list = context.list(&mut client, &[])?;
         super::show::table(context, &list.apps, None);
+        return Ok(Exit::Ok);
+    }
+    if slept && done.apps.is_empty() && !context.answer.json {
+        let list = context.list(&mut client, &[])?;
+        let names: Vec<String> = list.apps.iter().map(|app| harmless(&app.spec.name)).collect();
+        context.say(&format!(
+            "nothing was saved; the daemon was started, with what was in its state: {}",
+            names.join(", ")
+        ));
         return Ok(Exit::Ok);
     }
     tell(
