@@ -168,7 +168,10 @@ fn a_daemon_that_does_not_run_has_apps() -> Result<()> {
         ensure!(said.code == Some(code), "{words:?}: {said:?}");
         let told = if out.is_some() { &said.err } else { &said.out };
         ensure!(told.contains(SLEEPS), "{words:?}: {said:?}");
-        ensure!(out.is_none_or(|out| out == said.out.trim()), "{words:?}: {said:?}");
+        ensure!(
+            out.is_none_or(|out| out == said.out.trim()),
+            "{words:?}: {said:?}"
+        );
     }
     ensure!(daemon.processes().is_empty(), "nobody was started");
     let said = daemon.say(["resurrect"])?;
@@ -215,14 +218,19 @@ fn an_upgrade_that_is_taken_back_is_an_error() -> Result<()> {
     start(&daemon, "a")?;
     let before = daemon.ready("a", 1)?;
     let new = daemon.folder().join("new");
-    let text = format!("#!/bin/sh\nrm \"$0\"\nexec {} \"$@\"\n", daemon.program().display());
+    let text = format!(
+        "#!/bin/sh\nrm \"$0\"\nexec {} \"$@\"\n",
+        daemon.program().display()
+    );
     fs::write(&new, text)?;
     fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
     let new = new.to_str().context("a path")?;
     let said = daemon.say(["upgrade", new])?;
     ensure!(
         said.code == Some(10)
-            && said.err.contains("the new program did not become ready: the new program could not be started")
+            && said
+                .err
+                .contains("the new program did not become ready: the new program could not be started")
             && said.err.contains("the old one is back"),
         "{said:?}"
     );

@@ -143,11 +143,7 @@ impl Context {
 
     /// The daemon that is there, for something that makes no sense without one.
     pub(crate) fn changer_if_any(&self) -> Result<Client, VerbError> {
-        if self.pm2 {
-            self.changer()
-        } else {
-            self.there()
-        }
+        if self.pm2 { self.changer() } else { self.there() }
     }
 
     /// Has something done, and shows how it goes.

@@ -78,11 +78,16 @@ fn taken<'a>(places: impl IntoIterator<Item = &'a Arc<Semaphore>>) -> Option<Pla
 
 fn connections(descriptors: Option<u64>) -> usize {
     let quarter = descriptors.map_or(u64::MAX, |descriptors| descriptors / 4);
-    usize::try_from(quarter).unwrap_or(usize::MAX).clamp(16, CONNECTIONS)
+    usize::try_from(quarter)
+        .unwrap_or(usize::MAX)
+        .clamp(16, CONNECTIONS)
 }
 
 fn busy(what: &str) -> Error {
-    let error = Error::new(ErrorCode::Busy, format!("there are too many {what} to this daemon"));
+    let error = Error::new(
+        ErrorCode::Busy,
+        format!("there are too many {what} to this daemon"),
+    );
     error.with_hint("try again when others have ended theirs")
 }
 

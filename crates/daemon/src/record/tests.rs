@@ -118,7 +118,11 @@ fn reloaded(verdict: Verdict) -> Event {
 
 #[test]
 fn a_reload_counts_when_it_is_done() {
-    for (verdict, restarts) in [(Verdict::Done, 2), (Verdict::Aborted, 1), (Verdict::RolledBack, 1)] {
+    for (verdict, restarts) in [
+        (Verdict::Done, 2),
+        (Verdict::Aborted, 1),
+        (Verdict::RolledBack, 1),
+    ] {
         let mut record = record(1);
         record.note(&fork(1, 0, 1), 5);
         record.note(&reloading(2), 6);

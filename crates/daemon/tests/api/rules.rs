@@ -73,8 +73,14 @@ fn an_error_of_a_call_that_takes_its_time_has_its_status() {
                 "POST /v1/{call} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
             ),
         );
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{call}: {answer}");
-        assert!(answer.contains("content-type: application/json\r\n"), "{call}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{call}: {answer}"
+        );
+        assert!(
+            answer.contains("content-type: application/json\r\n"),
+            "{call}: {answer}"
+        );
         assert!(answer.contains(code), "{call}: {answer}");
     }
 }
