@@ -13,6 +13,7 @@ use crate::sample::Samples;
 use crate::saving::Saving;
 use crate::state::stored::Stored;
 use crate::target::{self, Meant, Named};
+use crate::thrift::Thrift;
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,7 @@ pub(crate) struct Daemon {
     pub(crate) outputs: Outputs,
     pub(crate) saving: Saving,
     pub(crate) samples: Samples,
+    pub(crate) thrift: Thrift,
     pub(crate) audit: Audit,
     /// Apps that `kill` has put away.
     pub(crate) parked: Mutex<Vec<Stored>>,
@@ -100,6 +102,7 @@ impl Daemon {
             outputs: parts.outputs,
             saving: Saving::default(),
             samples: Samples::default(),
+            thrift: Thrift::default(),
             audit,
             parked: Mutex::default(),
             warnings: Mutex::default(),
@@ -219,7 +222,10 @@ impl Daemon {
         inherited: &Arc<Variables>,
     ) -> Result<Prepared, Error> {
         let (launcher, spec, inherited) = (Arc::clone(&self.launcher), spec.clone(), Arc::clone(inherited));
-        blocking(move || launcher.prepare(&spec, &inherited)).await?
+        let mut prepared = blocking(move || launcher.prepare(&spec, &inherited)).await??;
+        let home = self.home.path().as_os_str().to_owned();
+        prepared.spec.env.push((crate::begin::HOME.into(), home));
+        Ok(prepared)
     }
 
     /// The app is different from what is written down.

@@ -40,6 +40,7 @@ mod socket;
 mod state;
 mod systemd;
 mod target;
+mod thrift;
 mod told;
 mod view;
 

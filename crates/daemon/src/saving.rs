@@ -71,23 +71,9 @@ pub(crate) async fn save(daemon: Arc<Daemon>) {
             tell(&daemon, why);
             retry(&daemon);
         }
-        give_memory_back(&daemon);
         daemon.saving.failed.send_replace(failed);
         daemon.saving.done.send_replace(seen.0);
     }
-}
-
-/// When nothing has changed for a while: what was needed to change something is not needed any more.
-fn give_memory_back(daemon: &Daemon) {
-    const REST: Duration = Duration::from_secs(1);
-    let before = *daemon.saving.asked.borrow();
-    let mut asked = daemon.saving.asked.subscribe();
-    tokio::spawn(async move {
-        let moved = tokio::time::timeout(REST, asked.wait_for(|now| *now != before)).await;
-        if moved.is_err() {
-            everup_keeper::give_memory_back();
-        }
-    });
 }
 
 /// Writes once more, at the end.

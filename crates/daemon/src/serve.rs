@@ -12,6 +12,7 @@ use crate::sample;
 use crate::saving;
 use crate::socket::{self, SocketError};
 use crate::systemd;
+use crate::thrift;
 use everup::signals::Signals;
 use everup_keeper::{Handoff, Inherited, Ready};
 use std::fs::{self, DirBuilder};
@@ -138,6 +139,7 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
         ..
     } = handoff;
     everup::limits::descriptors::raise(soft_limit);
+    everup::heap::be_frugal();
     let begun = begin(&home, inherited, |legacy, outputs, listener| {
         let journal = Journal::new(legacy.seq);
         if let Some(memory) = legacy.common.take().or_else(|| adopt::common_memory().ok()) {
@@ -235,6 +237,7 @@ fn run(
         }
         tokio::spawn(sample::sample(Arc::clone(&daemon)));
         tokio::spawn(saving::save(Arc::clone(&daemon)));
+        tokio::spawn(thrift::give_back(Arc::clone(&daemon)));
         http::serve(Arc::clone(&daemon), listener).await;
         saving::save_last(&daemon).await;
         Ok(())

@@ -106,7 +106,6 @@ impl Keeper {
 
     /// The child: a daemon in a thread of its own, and a watch over us.
     fn child(&self) -> i32 {
-        process::share_heaps();
         process::name_thread(c"everup");
         let handoff = Handoff::new(&self.root, self.memory.fd().as_raw_fd(), &self.link);
         let (Ok(handoff), Ok(())) = (handoff, signals::unblock(&[libc::SIGCHLD])) else {
@@ -132,14 +131,19 @@ impl Keeper {
 impl Loop {
     /// Waits for something and deals with it. Gives an exit code when all is done.
     fn turn(&mut self) -> Option<u8> {
+        let mut ended = None;
         if let Daemon::Waits { until } = self.daemon
             && until <= Instant::now()
         {
             self.start();
+            // Who ended before SIGCHLD was ours to read (in a take-over) is announced by nobody.
+            ended = self.reap();
         }
-        self.wait();
-        self.read_signals();
-        let ended = self.reap();
+        if ended.is_none() {
+            self.wait();
+            self.read_signals();
+            ended = self.reap();
+        }
         if let Some(status) = ended {
             return self.ended(status);
         }

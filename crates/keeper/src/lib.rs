@@ -37,11 +37,6 @@ mod sys;
 pub use arguments::{Command, KEEPER};
 pub use check::{CHECK, CheckError};
 pub use ensure::{EnsureError, LOG, Place, Started, ensure};
-/// Gives memory back to the system that is not needed now: for a daemon that has come to rest.
-pub fn give_memory_back() {
-    sys::process::trim_heaps();
-}
-
 pub use exits::{Exits, exit_by_pidfd};
 pub use handoff::{Checked, Handoff, Inherited, Ready, Upgrade};
 pub use memory::{Contents, Memory, find};

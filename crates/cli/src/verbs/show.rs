@@ -233,7 +233,7 @@ pub(crate) fn why(context: &Context, args: &WhyArgs) -> Result<Exit, VerbError> 
     let mut client = context.reader()?;
     let limit = args.limit.to_string();
     let mut query = vec![("limit", limit.as_str())];
-    query.extend(args.target.as_deref().map(|target| ("target", target)));
+    query.push(("target", args.target.as_deref().unwrap_or("all")));
     let all: Vec<Why> = client.get("why", &query)?;
     if context.answer.json {
         context.print(&json!(all).to_string());

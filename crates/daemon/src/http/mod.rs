@@ -162,6 +162,7 @@ async fn answer(
     places: Arc<Places>,
     request: Request<Incoming>,
 ) -> Response<Answer> {
+    daemon.thrift.used();
     let (parts, incoming) = request.into_parts();
     let found = match calls::find(&parts.method, parts.uri.path()) {
         Ok(call) if caller.right < Some(call.right) => {

@@ -66,10 +66,8 @@ impl Daemon {
             Ok(()) => {}
             // The number is taken down: whatever runs next has so many.
             Err(error) if error.code == ErrorCode::Conflict => {
-                deed.notices.push(format!(
-                    "{}; it has {to} workers when it runs again",
-                    error.message
-                ));
+                deed.notices
+                    .push(format!("{}; workers when it runs again: {to}", error.message));
             }
             Err(error) => return Err(error.into()),
         }

@@ -94,6 +94,9 @@ impl Daemon {
         }
         let turn = app.hurry().turn(doing, deadline.0).await?;
         let ran = self.halt(&turn, now).await;
+        // Of a scale that was overtaken by this.
+        let target = app.kept().target;
+        self.number(&app, target);
         let mut deed = Deed::new(if ran { "stopped" } else { "nothing" }, &app);
         {
             let mut kept = app.kept();

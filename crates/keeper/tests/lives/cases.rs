@@ -25,6 +25,10 @@ pub(crate) const ALL: &[Case] = &[
     ),
     ("an_end_that_nobody_saw_is_known", an_end_that_nobody_saw_is_known),
     (
+        "who_ends_while_the_keeper_is_replaced_is_reaped",
+        who_ends_while_the_keeper_is_replaced_is_reaped,
+    ),
+    (
         "a_program_that_does_not_come_up_gives_way",
         a_program_that_does_not_come_up_gives_way,
     ),
@@ -387,6 +391,23 @@ fn an_end_that_nobody_saw_is_known() {
         home.after(before);
         assert_eq!(home.ask(&format!("end {mark} {child}")), "status=Some(7)");
         assert_eq!(state(child), None, "it was reaped");
+    }
+}
+
+fn who_ends_while_the_keeper_is_replaced_is_reaped() {
+    let home = Home::started();
+    for round in 0..20 {
+        let answer = home.ask("leave exec sleep 1000");
+        let child = field(&answer, "child").parse().expect("a pid");
+        let before = home.number("incarnation");
+        kill(home.number("keeper"), Signal::KILL);
+        // wait: so that each falls into another part of the take-over
+        thread::sleep(Duration::from_micros(200 * round));
+        kill(child, Signal::KILL);
+        home.after(before);
+        wait_for(&format!("no zombie in round {round}"), || {
+            state(child).is_none().then_some(())
+        });
     }
 }
 
