@@ -111,9 +111,9 @@ impl Context {
 
     /// The daemon that is there; if none is, it is said which apps it would have.
     fn there(&self) -> Result<Client, VerbError> {
-        let absent = |error| match (&error, asleep(&Remembered::at(&self.home.path))) {
-            (CallError::NotRunning { .. }, Some((what, hint))) => {
-                VerbError::said(Exit::NoAnswer, what, Some(hint))
+        let absent = |error| match (&error, self.asleep()) {
+            (CallError::NotRunning { .. }, Some(hint)) => {
+                VerbError::said(Exit::NoAnswer, VerbError::Call(error).message(), Some(hint))
             }
             _ => VerbError::Call(error),
         };
@@ -122,8 +122,7 @@ impl Context {
 
     /// Which apps a daemon would have that does not run, in a sentence.
     pub(crate) fn asleep(&self) -> Option<String> {
-        let (what, hint) = asleep(&Remembered::at(&self.home.path))?;
-        Some(format!("{what}: {hint}"))
+        asleep(&Remembered::at(&self.home.path))
     }
 
     /// The daemon; it is started if there is none.
@@ -228,25 +227,19 @@ impl Context {
 }
 
 /// What is the matter, and what to do.
-fn asleep(known: &Remembered) -> Option<(String, String)> {
-    let number = |names: &[String]| u64::try_from(names.len()).unwrap_or(u64::MAX);
-    let are = |names: &[String]| if names.len() == 1 { "is" } else { "are" };
+fn asleep(known: &Remembered) -> Option<String> {
+    let number = |names: &[String]| count(u64::try_from(names.len()).unwrap_or(u64::MAX), "app");
     match (known.apps.as_slice(), known.parked.as_slice()) {
         ([], []) => None,
-        ([], parked) => Some((
-            format!(
-                "the daemon is not running; `everup kill` has put {} away",
-                count(number(parked), "app")
-            ),
-            "`everup resurrect` brings back what was there".into(),
+        ([], parked) => Some(format!(
+            "the daemon is not running; `everup kill` has put {} away: `everup resurrect` brings back what was there",
+            number(parked)
         )),
-        (apps, _) => Some((
-            format!(
-                "the daemon is not running; {} {} in its state",
-                count(number(apps), "app"),
-                are(apps)
-            ),
-            "`everup resurrect`, or `everup start NAME`, starts the daemon and what ran".into(),
+        (apps, _) => Some(format!(
+            "the daemon is not running; {} {} in its state: `everup resurrect`, or `everup start NAME`, starts it and \
+             what ran",
+            number(apps),
+            if apps.len() == 1 { "is" } else { "are" }
         )),
     }
 }
