@@ -97,7 +97,7 @@ fn plainly(context: &Context, step: &Step) {
     for notice in &step.done.notices {
         context.note(&format!("note: {}", harmless(notice)));
     }
-    if step.done.apps.is_empty() {
+    if step.done.apps.is_empty() && step.done.notices.is_empty() {
         context.say("nothing to do: there are no apps");
     }
     for one in &step.done.apps {

@@ -106,6 +106,12 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Found<T> {
     }
 }
 
+/// The last state, or the one before, for somebody who only looks: nothing is moved.
+pub(crate) fn peek<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let used = |path: &Path| read(path).ok().flatten();
+    used(path).or_else(|| used(&beside(path, ".old")))
+}
+
 /// Why a file is of no use.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
@@ -255,6 +261,7 @@ mod tests {
         let path = folder.path().join("state.json");
         store(&Real, &path, &json!(1)).unwrap();
         fs::write(beside(&path, ".new"), "{").unwrap();
+        assert_eq!(peek::<Value>(&path), Some(json!(1)));
         tidy(&path);
         assert!(!beside(&path, ".new").exists());
         assert_eq!(last(&path), json!(1));
