@@ -195,8 +195,9 @@ impl Guard {
 
     /// Daemons that were started until now are not to be.
     fn claim(&self) {
+        // A keeper counts before it clones; the next one, which is ours, is not meant.
         let incarnation = self.now().map_or(0, |now| now.incarnation);
-        self.link.claim(incarnation.max(self.root.incarnation + 1));
+        self.link.claim(incarnation.max(self.root.incarnation));
     }
 
     /// Ends the new keeper, and its daemons. `false`: they live on.

@@ -456,13 +456,18 @@ fn a_program_that_never_becomes_a_keeper_gives_way() {
         ("ends", "ended before it was ready"),
         ("hangs", "was not ready within 3s"),
     ] {
-        let keeper = home.number("keeper");
+        let (before, keeper) = (home.number("incarnation"), home.number("keeper"));
         home.upgrade(&home.copy(name));
         let answer = home.ask("info");
         assert!(answer.contains(why), "{answer}");
         assert!(
             field(&answer, "program").ends_with(home.program.to_str().expect("text")),
             "{answer}"
+        );
+        assert_eq!(
+            home.number("incarnation"),
+            before + 1,
+            "the first daemon after it is the one"
         );
         assert_ne!(field(&answer, "keeper"), keeper.to_string());
         wait_for("the hanging program's end", || {
