@@ -7,10 +7,11 @@ mod facts;
 
 use crate::args::{ChannelArg, Cli, PolicyArg, RunArgs, Verb, supervision::RestartArg};
 use crate::commands::run::start_error;
-use crate::error::{CliError, ValueError};
+use crate::error::{BindFailure, CliError, ValueError};
 use crate::exit::Exit;
 use crate::plan::doubts::COUNTS;
 use crate::plan::{Around, Outer, Plan};
+use crate::port_owner;
 use crate::triggers::{self, Running, Sources, Trigger};
 use clap::{Parser, ValueEnum};
 use everup::{Ask, Channel, Serialization, Spec, StartError};
@@ -60,6 +61,22 @@ impl Launcher for Planner {
 
     fn explain(&self, error: StartError) -> Error {
         told(&start_error(error))
+    }
+
+    fn explain_bind(&self, address: &str, errno: i32) -> String {
+        let taken = io::Error::from_raw_os_error(errno).kind() == io::ErrorKind::AddrInUse;
+        let owner = taken.then(|| port_owner::find(address)).flatten();
+        // The keeper has each socket of the daemon, too.
+        let keeper = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        if owner.as_ref().is_some_and(|owner| Some(owner.pid) == keeper) {
+            return format!("it could not listen on {address}: another app of this daemon does");
+        }
+        let failure = BindFailure {
+            address: address.into(),
+            errno,
+            owner,
+        };
+        failure.last_hint()
     }
 }
 

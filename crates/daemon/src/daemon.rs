@@ -12,7 +12,7 @@ use crate::output::Outputs;
 use crate::sample::Samples;
 use crate::saving::Saving;
 use crate::state::stored::Stored;
-use crate::target::{self, Meant, Named};
+use crate::target::{self, Meant, Missing, Named};
 use crate::thrift::Thrift;
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::collections::BTreeMap;
@@ -178,21 +178,43 @@ impl Daemon {
         self.journal.tell(event, None, None, data);
     }
 
+    /// The app was never started: it has not been there. Only for who has its turn.
+    pub(crate) fn unmake(&self, app: &App) {
+        let ids = self.remove(app);
+        self.list().ids.give_back(&ids);
+        app.changed();
+    }
+
     /// The app is in no list any more. Only for who has its turn.
     pub(crate) fn forget(&self, app: &App) {
+        let ids = self.remove(app);
+        let mut list = self.list();
+        for id in ids {
+            list.ids.release(id);
+        }
+        drop(list);
+        app.changed();
+    }
+
+    fn remove(&self, app: &App) -> Vec<u32> {
         let mut list = self.list();
         list.apps.remove(&app.name);
         let mut kept = app.kept();
         kept.gone = true;
-        for id in kept.record.ids() {
-            list.ids.release(id);
-        }
-        drop(kept);
-        app.changed();
+        kept.record.ids()
     }
 
-    /// Whom the targets mean.
+    /// Whom the targets mean; each must be somebody's.
     pub(crate) fn targets(&self, targets: &[String]) -> Result<Vec<Target>, Error> {
+        let (found, mut missing) = self.targets_found(targets)?;
+        match missing.pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(found),
+        }
+    }
+
+    /// Whom the targets mean, and which mean nobody; an error if all do.
+    pub(crate) fn targets_found(&self, targets: &[String]) -> Result<(Vec<Target>, Missing), Error> {
         if targets.is_empty() {
             let error = Error::new(ErrorCode::MissingField, "no target is named");
             return Err(error.with_hint("give a name, an id, a namespace, /a regular expression/ or `all`"));
@@ -212,7 +234,8 @@ impl Daemon {
             app: Arc::clone(&apps[app]),
             id,
         };
-        Ok(target::meant(&named, targets)?.into_iter().map(target).collect())
+        let (found, missing) = target::meant(&named, targets)?;
+        Ok((found.into_iter().map(target).collect(), missing))
     }
 
     /// Looks at the system for what an app needs, in a thread that may wait.

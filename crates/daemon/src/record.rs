@@ -21,6 +21,9 @@ pub(crate) struct Record {
     forked: BTreeSet<u32>,
     /// Why a worker could not even be started, the first time in the present cluster.
     pub(crate) not_started: Option<String>,
+    /// An address that a worker could not have, since one was ready last.
+    #[serde(default)]
+    pub(crate) not_bound: Option<NotBound>,
     /// Whether all were ready, and nobody has died since.
     pub(crate) all_ready: bool,
     /// Slots that wait until they are filled again.
@@ -30,6 +33,15 @@ pub(crate) struct Record {
     /// Restarts by slot that count only if that reload is done: its new workers, where others were before.
     #[serde(default)]
     rolled: BTreeMap<u32, u64>,
+}
+
+/// An address that could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct NotBound {
+    pub(crate) address: String,
+    pub(crate) errno: i32,
+    /// In words, with who has it.
+    pub(crate) why: String,
 }
 
 /// How far a reload is.
@@ -72,6 +84,7 @@ impl Record {
         self.forked.clear();
         self.waiting.clear();
         self.not_started = None;
+        self.not_bound = None;
         self.all_ready = false;
         self.reload = None;
         self.rolled.clear();
@@ -125,6 +138,7 @@ impl Record {
                 if let Some(life) = self.lives.get_mut(&worker.0) {
                     life.ready = true;
                 }
+                self.not_bound = None;
             }
             Event::AllReady { .. } => self.all_ready = true,
             Event::Exit {

@@ -302,6 +302,9 @@ pub(crate) struct UnsetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SlistArgs {
     /// As a tree instead of JSON
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "json")]
     pub(crate) tree: bool,
+    /// As JSON: it is that in any case
+    #[arg(long)]
+    pub(crate) json: bool,
 }

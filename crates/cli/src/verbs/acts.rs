@@ -13,7 +13,9 @@ use crate::exit::Exit;
 use crate::terminal::harmless;
 use everup::signal_number;
 use everup_api::ErrorCode;
-use everup_api::v1::{CallError, Client, Done, List, On, Pong, Save, Scale, Send, Signal, Trigger, Upgrade};
+use everup_api::v1::{
+    CallError, Client, Done, DoneTo, List, On, Pong, Save, Scale, Send, Signal, Trigger, Upgrade,
+};
 use rustix::fs::FlockOperation;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -83,14 +85,53 @@ fn on(
         false => vec![targets],
     };
     let mut told = Told::default();
+    let many = groups.len() > 1;
     for group in groups {
-        let done = once(context, &mut client, call, &group, now)?;
+        let result = act(context, &mut client, call, &group, now);
+        let done = or_missing(context, &group, many, result)?;
         told.add(&group, action, done);
     }
     tell(context, &mut client, told)
 }
 
+/// One that is nobody's, of many, does not keep the others from being done.
+pub(super) fn or_missing(
+    context: &Context,
+    group: &[String],
+    many: bool,
+    result: Result<Done, VerbError>,
+) -> Result<Done, VerbError> {
+    match (result, group) {
+        (Err(VerbError::Call(CallError::Refused(error))), [target])
+            if many && error.code == ErrorCode::UnknownApp =>
+        {
+            let missing = DoneTo {
+                app: target.clone(),
+                ids: Vec::new(),
+                done: "nothing".into(),
+                error: Some(error),
+                receipt: None,
+            };
+            Ok(Done {
+                apps: vec![missing],
+                notices: Vec::new(),
+            })
+        }
+        (result, _) => result.map_err(|error| in_words(context, group, error)),
+    }
+}
+
 fn once(
+    context: &Context,
+    client: &mut Client,
+    call: &'static str,
+    targets: &[String],
+    now: bool,
+) -> Result<Done, VerbError> {
+    act(context, client, call, targets, now).map_err(|error| in_words(context, targets, error))
+}
+
+fn act(
     context: &Context,
     client: &mut Client,
     call: &'static str,
@@ -113,7 +154,7 @@ fn once(
             }
             context.act(client, call, &body)
         }
-        result => result.map_err(|error| in_words(context, targets, error)),
+        result => result,
     }
 }
 
@@ -254,7 +295,11 @@ pub(crate) fn logs(context: &Context, call: &'static str, args: &TargetsArgs) ->
     if context.pm2 && call == "reopen" {
         context.say("Reloading all logs...");
     }
-    let done = once(context, &mut client, call, &targets, false)?;
+    let done = match act(context, &mut client, call, &targets, false) {
+        // pm2 empties the files of nobody.
+        Err(error) if context.pm2 && call == "flush" && is_unknown(&error) => Done::default(),
+        done => done.map_err(|error| in_words(context, &targets, error))?,
+    };
     if !context.pm2 {
         return tell_only(context, Told::one(&targets, call, done));
     }

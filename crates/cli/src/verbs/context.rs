@@ -152,7 +152,7 @@ impl Context {
         call: &str,
         body: &impl Serialize,
     ) -> Result<Done, VerbError> {
-        let interrupt = self.interrupt.get_or_init(Interrupt::watch);
+        let interrupt = self.interrupt.get_or_init(|| Interrupt::watch(self.pm2));
         interrupt.guard(client);
         client.set_limit(self.long());
         let mut bar = Bar::new(call, self.quiet());

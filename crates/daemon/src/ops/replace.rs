@@ -1,7 +1,7 @@
 //! `restart` and `reload`: new workers for old ones, as the app is described now.
 
 use super::run::Wanted;
-use super::{Deadline, Deed, Each, Failure, Host, Steps};
+use super::{Deadline, Deed, Each, Failure, Host, Steps, with_missing};
 use crate::app::{App, Kept, Turn, Variables};
 use crate::daemon::{Daemon, Target, blocking};
 use crate::launcher::{Facts, Prepared, Triggers};
@@ -25,7 +25,7 @@ impl Daemon {
     /// Restarts or reloads them.
     pub(crate) async fn replace(self: &Host, request: On, cause: Cause, steps: Steps) -> Result<Done, Error> {
         self.open()?;
-        let targets = self.targets(&request.targets)?;
+        let (targets, missing) = self.targets_found(&request.targets)?;
         for target in &targets {
             changed(&target.app.kept().spec, &request.change)?;
         }
@@ -52,7 +52,7 @@ impl Daemon {
             let (daemon, order) = (Arc::clone(self), order.clone());
             async move { daemon.replace_one(target, order).await }
         });
-        Ok(done.await)
+        Ok(with_missing(done.await, missing))
     }
 
     /// A trigger's reload.

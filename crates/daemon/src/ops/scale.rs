@@ -57,6 +57,10 @@ impl Daemon {
                 );
                 return Err(error.into());
             }
+            if kept.spec.instances.is_none() {
+                // Whose file has no number goes on with it, and so do those that come.
+                kept.spec.merge_logs.get_or_insert(true);
+            }
             kept.spec.instances = Some(workers_text(&workers, to));
         }
         let scaled = self.scale_to(&turn, to).await;
@@ -79,9 +83,10 @@ impl Daemon {
         let app = turn.app();
         let (cluster, from) = {
             let mut kept = app.kept();
-            let instances = kept.spec.instances.clone();
+            let (instances, merged) = (kept.spec.instances.clone(), kept.spec.merge_logs);
             if let Some(run) = &mut kept.run {
                 run.spec.instances = instances;
+                run.spec.merge_logs = merged;
             }
             (kept.cluster(), std::mem::replace(&mut kept.target, to))
         };

@@ -157,7 +157,12 @@ impl Daemon {
         if result.is_err() && how.new && !stopped && app.kept().run.is_none() {
             let failed = matches!(app.kept().end, Some(Outcome::Failed { status: Some(_) }));
             if !failed {
-                self.forget(&app);
+                let seen = app.kept().record.not_started.is_some();
+                if seen {
+                    self.forget(&app);
+                } else {
+                    self.unmake(&app);
+                }
             }
         }
         if result.is_err() && app.kept().run.is_none() && app.kept().end.is_none() {

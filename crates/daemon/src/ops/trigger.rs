@@ -1,6 +1,6 @@
 //! `trigger`: an action of pm2's protocol is sent to apps, and their replies are waited for. `send`: a line for their standard input.
 
-use super::{Deadline, Deed, Each, Failure, Host, Steps};
+use super::{Deadline, Deed, Each, Failure, Host, Steps, with_missing};
 use crate::axm;
 use crate::daemon::{Daemon, Target};
 use everup::WorkerId;
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 impl Daemon {
     /// Sends it to each worker; the replies are notices.
     pub(crate) async fn trigger(self: &Host, request: Trigger, steps: Steps) -> Result<Done, Error> {
-        let targets = self.targets(&request.targets)?;
+        let (targets, missing) = self.targets_found(&request.targets)?;
         let limit = request.timeout_ms.map_or(LIMIT, Duration::from_millis);
         let until = Instant::now() + limit;
         let each = Each {
@@ -31,7 +31,7 @@ impl Daemon {
             let request = Arc::clone(&request);
             async move { trigger_one(target, &request, until).await }
         });
-        Ok(done.await)
+        Ok(with_missing(done.await, missing))
     }
 
     /// Writes to the standard input of workers: of an instance, or of all of an app.
