@@ -29,7 +29,11 @@ fn a_handler_runs_to_its_end() -> Result<()> {
     let exit = daemon.app("app")?["instances"][0]["last_exit"].clone();
     ensure!(exit["code"] == 0, "{exit}");
     // And by a restart.
-    daemon.ok(["start", "app", "--wait"])?;
+    daemon.ok(["start", "app"])?;
+    wait_until("its start", LIMIT, || match written()? {
+        text if text.matches("up\n").count() == 2 => Ok(()),
+        text => Err(text),
+    })?;
     daemon.ok(["restart", "app"])?;
     wait_until("what it wrote when it was restarted", LIMIT, || {
         match written()? {
