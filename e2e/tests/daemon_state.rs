@@ -8,6 +8,7 @@ use e2e::run::wait_until;
 use e2e::{Daemon, LIMIT, Said, process};
 use rustix::process::Signal;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -148,6 +149,97 @@ fn without_any_state_nothing_is_lost_silently() -> Result<()> {
     );
     ensure!(fs::read(daemon.home().join("state.json.bad"))? == torn);
     ensure!(names(&daemon)? == ["c"]);
+    Ok(())
+}
+
+/// Without a daemon it is said what it would have.
+#[test]
+fn a_daemon_that_does_not_run_has_apps() -> Result<()> {
+    const SLEEPS: &str = "the daemon is not running; 2 apps are in its state";
+    let (daemon, ..) = states()?;
+    for (words, code, out) in [
+        (&["list"][..], 0, None),
+        (&["list", "--json"], 0, Some(r#"{"apps":[]}"#)),
+        (&["jlist"], 0, Some("[]")),
+        (&["describe", "a"], 9, Some("")),
+        (&["stop", "a"], 9, Some("")),
+    ] {
+        let said = daemon.say(words)?;
+        ensure!(said.code == Some(code), "{words:?}: {said:?}");
+        let told = if out.is_some() { &said.err } else { &said.out };
+        ensure!(told.contains(SLEEPS), "{words:?}: {said:?}");
+        ensure!(
+            out.is_none_or(|out| out == said.out.trim()),
+            "{words:?}: {said:?}"
+        );
+    }
+    ensure!(daemon.processes().is_empty(), "nobody was started");
+    let said = daemon.say(["resurrect"])?;
+    ensure!(
+        said.code == Some(0) && said.out.contains("with what was in its state: a, b"),
+        "{said:?}"
+    );
+    ensure!(names(&daemon)? == ["a", "b"]);
+    let said = daemon.say(["resurrect"])?;
+    ensure!(
+        said.code == Some(0) && said.err.contains("nothing was saved; what was there runs"),
+        "{said:?}"
+    );
+    daemon.ok(["kill"])?;
+    let said = daemon.say(["list"])?;
+    ensure!(said.out.contains("`everup kill` has put 2 apps away"), "{said:?}");
+    Ok(())
+}
+
+/// As pm2, `list` starts a daemon, and with it what ran.
+#[test]
+fn as_pm2_list_starts_the_daemon() -> Result<()> {
+    let daemon = Daemon::pm2()?;
+    daemon.ok(["start", "sleep", "-n", "a", "--interpreter", "none", "--", "1000"])?;
+    for pid in daemon.processes() {
+        process::signal(pid, Signal::STOP)?;
+    }
+    for pid in daemon.processes() {
+        process::signal(pid, Signal::KILL)?;
+    }
+    wait_until("all are dead", LIMIT, || match daemon.processes() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    })?;
+    let list = daemon.ok(["jlist"])?;
+    ensure!(list.contains("\"name\":\"a\""), "{list}");
+    Ok(())
+}
+
+/// A new program that is gone when it is to take over: the old one comes back, and that is no success.
+#[test]
+fn an_upgrade_that_is_taken_back_is_an_error() -> Result<()> {
+    let daemon = Daemon::new()?;
+    start(&daemon, "a")?;
+    let before = daemon.ready("a", 1)?;
+    let new = daemon.folder().join("new");
+    let text = format!(
+        "#!/bin/sh\nrm \"$0\"\nexec {} \"$@\"\n",
+        daemon.program().display()
+    );
+    fs::write(&new, text)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+    let new = new.to_str().context("a path")?;
+    let said = daemon.say(["upgrade", new])?;
+    ensure!(
+        said.code == Some(10)
+            && said
+                .err
+                .contains("the new program did not become ready: the new program could not be started")
+            && said.err.contains("the old one is back"),
+        "{said:?}"
+    );
+    ensure!(daemon.pids("a")? == before, "the worker goes on");
+    let pong = daemon.json(["ping", "--json"])?;
+    ensure!(pong["fell_back"].is_string(), "{pong}");
+    daemon.ok(["upgrade"])?;
+    let pong = daemon.json(["ping", "--json"])?;
+    ensure!(pong["fell_back"].is_null(), "{pong}");
     Ok(())
 }
 

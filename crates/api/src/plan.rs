@@ -275,7 +275,10 @@ mod tests {
     fn the_least_that_is_enough_is_done() {
         let old = json!({"script": "a.js", "instances": "1"});
         let cases = [
-            (json!({"script": "a.js", "instances": "1", "namespace": "x"}), StepAction::Update),
+            (
+                json!({"script": "a.js", "instances": "1", "namespace": "x"}),
+                StepAction::Update,
+            ),
             (
                 json!({"script": "a.js", "instances": "1", "cron_restart": "@daily"}),
                 StepAction::Update,
@@ -295,7 +298,10 @@ mod tests {
                 json!({"script": "a.js", "instances": "1", "kill_timeout": "9s"}),
                 StepAction::Reload,
             ),
-            (json!({"script": "b.js", "instances": "1", "policy": "shared"}), StepAction::Restart),
+            (
+                json!({"script": "b.js", "instances": "1", "policy": "shared"}),
+                StepAction::Restart,
+            ),
             (
                 json!({"script": "a.js", "instances": "1", "schedule": "@daily"}),
                 StepAction::Restart,

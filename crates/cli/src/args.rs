@@ -26,10 +26,15 @@ use std::path::PathBuf;
     name = "everup",
     version,
     arg_required_else_help = true,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    disable_version_flag = true
 )]
 #[command(after_help = "Exit codes and more: everup run --help")]
 pub(crate) struct Cli {
+    /// Print the version
+    #[arg(short = 'v', long, short_alias = 'V', action = clap::ArgAction::Version)]
+    version: Option<bool>,
+
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }

@@ -43,8 +43,8 @@ pub(crate) fn run(args: DaemonArgs) -> anyhow::Result<Exit> {
     }
     let signals = Signals::block(&[SIGINT, SIGTERM]).context("could not take over the signals")?;
     let config = Config {
-        home,
-        launcher: Arc::new(Planner),
+        home: home.clone(),
+        launcher: Arc::new(Planner { home: home.clone() }),
     };
     match everup_daemon::main(config, signals) {
         Ok(()) => Ok(Exit::Ok),

@@ -14,22 +14,29 @@ use crate::plan::{Around, Outer, Plan};
 use crate::port_owner;
 use crate::triggers::{self, Running, Sources, Trigger};
 use clap::{Parser, ValueEnum};
-use everup::{Channel, Serialization, Spec, StartError};
+use everup::{Ask, Channel, Serialization, Spec, StartError};
 use everup_api::{AppSpec, Error, ErrorCode, ExecMode, FilterEnv};
 use everup_daemon::{Calls, Fired, Firing, Launcher, Prepared, Purpose, Triggers};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Planner;
+pub(crate) struct Planner {
+    /// `$EVERUP_HOME`: what changes there is no change of an app.
+    pub(crate) home: PathBuf,
+}
 
 impl Launcher for Planner {
     fn prepare(&self, app: &AppSpec, inherited: &Arc<BTreeMap<String, String>>) -> Result<Prepared, Error> {
         let inherited = filtered(app.filter_env.as_ref(), inherited);
-        let args = run_args(app)?;
+        let mut args = run_args(app)?;
+        if let Ok(ours) = self.home.strip_prefix(&app.cwd) {
+            args.triggers.ignore_watch.push(format!("/{}/", ours.display()));
+        }
         let around = Around {
             here: Ok(app.cwd.clone()),
             pwd: inherited.get("PWD").map(OsString::from),
@@ -93,7 +100,22 @@ fn hosted(mut spec: Spec, app: &AppSpec, inherited: &BTreeMap<String, String>) -
     if app.exec_mode == Some(ExecMode::Fork) && matches!(spec.channel, Channel::Node(_)) {
         spec.channel = Channel::Ipc(Serialization::Json);
     }
+    ask_as_pm2_does(&mut spec, app);
     spec
+}
+
+/// A Node app that is stopped or restarted gets pm2's SIGINT, so that its handler runs, and its channel stays open until it ends. In
+/// a reload its server is closed first, as in Node's cluster: that loses no request. So does one that shares nothing.
+fn ask_as_pm2_does(spec: &mut Spec, app: &AppSpec) {
+    const SIGINT: i32 = 2;
+    if app.kill_signal.is_some() || app.shutdown_with_message == Some(true) || app.channel.is_some() {
+        return;
+    }
+    match spec.channel {
+        Channel::Node(_) => spec.stop.at_stop = Some(Ask::Signal(SIGINT)),
+        Channel::Ipc(_) => spec.stop.ask = Ask::Signal(SIGINT),
+        _ => {}
+    }
 }
 
 /// What is left of the starter's variables.

@@ -1,9 +1,9 @@
 //! What a terminal is shown: how wide it is, whether it wants colour, and texts of others without their power over it.
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use crate::output::paint;
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Where text goes.
 #[derive(Debug, Clone, Copy)]

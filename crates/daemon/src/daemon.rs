@@ -13,6 +13,7 @@ use crate::sample::Samples;
 use crate::saving::Saving;
 use crate::state::stored::Stored;
 use crate::target::{self, Meant, Missing, Named};
+use crate::thrift::Thrift;
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,7 @@ pub(crate) struct Daemon {
     pub(crate) outputs: Outputs,
     pub(crate) saving: Saving,
     pub(crate) samples: Samples,
+    pub(crate) thrift: Thrift,
     pub(crate) audit: Audit,
     /// Apps that `kill` has put away.
     pub(crate) parked: Mutex<Vec<Stored>>,
@@ -42,6 +44,8 @@ pub(crate) struct Daemon {
     pub(crate) exits: Option<everup::estate::Exits>,
     /// The way to another program; `None` without a keeper.
     pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+    /// Why the last upgrade was taken back.
+    pub(crate) fell_back: Option<String>,
     /// The program that takes over when this process ends.
     successor: Mutex<Option<everup_keeper::Checked>>,
     list: Mutex<List>,
@@ -85,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) incarnation: u64,
     pub(crate) exits: Option<everup::estate::Exits>,
     pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+    pub(crate) fell_back: Option<String>,
 }
 
 impl Daemon {
@@ -97,6 +102,7 @@ impl Daemon {
             outputs: parts.outputs,
             saving: Saving::default(),
             samples: Samples::default(),
+            thrift: Thrift::default(),
             audit,
             parked: Mutex::default(),
             warnings: Mutex::default(),
@@ -106,6 +112,7 @@ impl Daemon {
             incarnation: parts.incarnation,
             exits: parts.exits,
             upgrade: parts.upgrade,
+            fell_back: parts.fell_back,
             successor: Mutex::default(),
             list: Mutex::default(),
             ending: watch::Sender::new(Ending::No),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub(crate) async fn follow(daemon: Arc<Daemon>, app: Arc<App>, mut events: Events) {
     while let Some((at, event)) = events.recv_at().await {
         let now = view::at(at);
+        daemon.thrift.used();
         not_bound(&daemon, &app, &event).await;
         let ended = note(&daemon, &app, &event, now);
         tell(&daemon, &app, &event);

@@ -20,6 +20,7 @@ impl Daemon {
             home: self.home.path().into(),
             uptime_ms: view::millis(self.begun.elapsed()),
             incarnation: self.incarnation,
+            fell_back: self.fell_back.clone(),
         }
     }
 
@@ -103,7 +104,12 @@ impl Daemon {
             because: kept
                 .because
                 .clone()
-                .or_else(|| kept.record.not_bound.as_ref().map(|not_bound| not_bound.why.clone()))
+                .or_else(|| {
+                    kept.record
+                        .not_bound
+                        .as_ref()
+                        .map(|not_bound| not_bound.why.clone())
+                })
                 .or_else(|| self.outputs.logs().trouble(&kept.spec.name)),
             others: others.collect(),
             instances,

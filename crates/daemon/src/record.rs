@@ -5,7 +5,7 @@
 //! belongs to the present cluster only. Must not know: clusters, files, HTTP.
 
 use crate::view;
-use everup::{Death, Event, ExitReason, Phase};
+use everup::{Death, Event, ExitReason, Phase, Verdict};
 use everup_api::v1::LastExit;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,9 @@ pub(crate) struct Record {
     pub(crate) waiting: BTreeSet<u32>,
     /// The reload that is going on, or was last.
     pub(crate) reload: Option<Stage>,
+    /// Restarts by slot that count only if that reload is done: its new workers, where others were before.
+    #[serde(default)]
+    rolled: BTreeMap<u32, u64>,
 }
 
 /// An address that could not be had.
@@ -84,6 +87,7 @@ impl Record {
         self.not_bound = None;
         self.all_ready = false;
         self.reload = None;
+        self.rolled.clear();
     }
 
     /// The cluster is as this says: some of what happened was not heard.
@@ -114,7 +118,7 @@ impl Record {
                 pid,
                 generation,
             } => {
-                self.forked(slot.0);
+                self.forked(slot.0, *generation);
                 self.lives.insert(
                     worker.0,
                     Life {
@@ -162,6 +166,9 @@ impl Record {
                 total,
                 ..
             } => {
+                if self.reload.is_none_or(|stage| stage.generation != *generation) {
+                    self.rolled.clear();
+                }
                 self.reload = Some(Stage {
                     generation: *generation,
                     phase: *phase,
@@ -169,7 +176,7 @@ impl Record {
                     total: *total,
                 });
             }
-            Event::Reloaded(_) => self.reload = None,
+            Event::Reloaded(receipt) => self.reloaded(receipt.verdict == Verdict::Done),
             Event::Stopped { .. } => {
                 self.lives.clear();
                 self.waiting.clear();
@@ -179,11 +186,24 @@ impl Record {
         }
     }
 
-    fn forked(&mut self, slot: u32) {
+    fn forked(&mut self, slot: u32, generation: u32) {
         self.waiting.remove(&slot);
         let again = !self.forked.insert(slot);
         if let Some(place) = self.places.get_mut(&slot).filter(|_| again) {
             place.restarts += 1;
+            if self.reload.is_some_and(|stage| stage.generation == generation) {
+                *self.rolled.entry(slot).or_default() += 1;
+            }
+        }
+    }
+
+    /// Workers of a reload that failed were tried, and took nobody's place for good.
+    fn reloaded(&mut self, done: bool) {
+        self.reload = None;
+        for (slot, tried) in std::mem::take(&mut self.rolled) {
+            if let Some(place) = self.places.get_mut(&slot).filter(|_| !done) {
+                place.restarts = place.restarts.saturating_sub(tried);
+            }
         }
     }
 

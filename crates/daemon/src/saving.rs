@@ -71,28 +71,21 @@ pub(crate) async fn save(daemon: Arc<Daemon>) {
             tell(&daemon, why);
             retry(&daemon);
         }
-        give_memory_back(&daemon);
         daemon.saving.failed.send_replace(failed);
         daemon.saving.done.send_replace(seen.0);
     }
 }
 
-/// When nothing has changed for a while: what was needed to change something is not needed any more.
-fn give_memory_back(daemon: &Daemon) {
-    const REST: Duration = Duration::from_secs(1);
-    let before = *daemon.saving.asked.borrow();
-    let mut asked = daemon.saving.asked.subscribe();
-    tokio::spawn(async move {
-        let moved = tokio::time::timeout(REST, asked.wait_for(|now| *now != before)).await;
-        if moved.is_err() {
-            everup_keeper::give_memory_back();
-        }
-    });
-}
-
 /// Writes once more, at the end.
 pub(crate) async fn save_last(daemon: &Daemon) {
     write(daemon, &mut None).await;
+    tidy(daemon);
+}
+
+/// Nothing is left of writers that were killed.
+pub(crate) fn tidy(daemon: &Daemon) {
+    disk::tidy(&daemon.home.state());
+    disk::tidy(&daemon.home.saved());
 }
 
 async fn write(daemon: &Daemon, last: &mut Option<Vec<u8>>) -> Option<String> {

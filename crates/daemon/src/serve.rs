@@ -12,6 +12,7 @@ use crate::sample;
 use crate::saving;
 use crate::socket::{self, SocketError};
 use crate::systemd;
+use crate::thrift;
 use everup::signals::Signals;
 use everup_keeper::{Handoff, Inherited, Ready};
 use std::fs::{self, DirBuilder};
@@ -102,6 +103,7 @@ pub fn main(config: Config, signals: Signals) -> Result<(), DaemonError> {
         incarnation: 1,
         exits: None,
         upgrade: None,
+        fell_back: None,
     });
     fs::write(daemon.home.pid_file(), format!("{}\n", std::process::id())).map_err(failed)?;
     // The main thread may be one that was cloned without exec: nothing may rely on its thread id.
@@ -137,6 +139,7 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
         ..
     } = handoff;
     everup::limits::descriptors::raise(soft_limit);
+    everup::heap::be_frugal();
     let begun = begin(&home, inherited, |legacy, outputs, listener| {
         let journal = Journal::new(legacy.seq);
         if let Some(memory) = legacy.common.take().or_else(|| adopt::common_memory().ok()) {
@@ -151,6 +154,7 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
             incarnation,
             exits: Some(adopt::exits(exits)),
             upgrade: Some(upgrade),
+            fell_back: fell_back.clone(),
         })
     });
     let (daemon, listener, signals, legacy) = match begun {
@@ -214,6 +218,7 @@ fn run(
     runtime.block_on(async {
         listener.set_nonblocking(true).map_err(system("use the socket"))?;
         let listener = tokio::net::UnixListener::from_std(listener).map_err(system("use the socket"))?;
+        saving::tidy(&daemon);
         obey(&daemon, signals).map_err(system("start a thread for signals"))?;
         if let Some((legacy, ready)) = left {
             for what in &legacy.trouble {
@@ -232,6 +237,7 @@ fn run(
         }
         tokio::spawn(sample::sample(Arc::clone(&daemon)));
         tokio::spawn(saving::save(Arc::clone(&daemon)));
+        tokio::spawn(thrift::give_back(Arc::clone(&daemon)));
         http::serve(Arc::clone(&daemon), listener).await;
         saving::save_last(&daemon).await;
         Ok(())

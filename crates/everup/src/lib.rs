@@ -159,7 +159,7 @@ pub use message::{Handle, InputError, SendError};
 pub use output::{Line, LineSink, Stream};
 pub use spec::{Ask, Channel, Listen, ListenAddress, OpenOutput, Output, Spec, StopPlan};
 pub use sys::inherited::possess;
-pub use sys::{peer, signals};
+pub use sys::{heap, peer, signals};
 pub use worker::{
     AcceptError, Connection, DrainReason, EnvError, ListenError, Listener, Parent, UnixListener, Worker,
 };

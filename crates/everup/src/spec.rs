@@ -263,6 +263,9 @@ pub trait OpenOutput: Send + Sync + fmt::Debug {
 pub struct StopPlan {
     /// How it is asked.
     pub ask: Ask,
+    /// How it is asked when nobody takes its place: the cluster stops, or is restarted. `None`, the default: in the same
+    /// way.
+    pub at_stop: Option<Ask>,
     /// From the asking until SIGKILL to its whole process tree. 5 s by default. When a worker is replaced, it begins
     /// after [`drain_timeout`](Self::drain_timeout).
     pub kill_timeout: Duration,
@@ -276,6 +279,7 @@ impl Default for StopPlan {
     fn default() -> Self {
         Self {
             ask: Ask::Disconnect,
+            at_stop: None,
             kill_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
             max_draining: 2,

@@ -14,7 +14,8 @@
 //! - The keeper dies: the daemon notices and becomes the keeper (exec keeps pid, children and descriptors), which clones
 //!   a daemon, which adopts. The same path.
 //! - Upgrade: the daemon ends with a code of its own ([`Upgrade`]), the keeper becomes the new program, which clones a
-//!   daemon, which adopts. If that does not get ready in time, the old program comes back: it is kept open.
+//!   daemon, which adopts. If that does not get ready in time, the old program comes back: it is kept open. Until a new
+//!   daemon is ready, a copy of the old keeper (the guard) has all descriptors too, should the new program end or hang.
 //!
 //! The keeper opens no descriptor while a daemon runs, names the daemon by its pid only (it is its parent, and nobody else
 //! reaps it), and knows nothing of apps, workers, the control API or configuration.
@@ -23,6 +24,7 @@ mod arguments;
 mod check;
 mod ensure;
 mod exits;
+mod guard;
 mod handoff;
 mod keeper;
 mod link;
@@ -37,11 +39,6 @@ mod sys;
 pub use arguments::{Command, KEEPER};
 pub use check::{CHECK, CheckError};
 pub use ensure::{EnsureError, LOG, Place, Started, ensure};
-/// Gives memory back to the system that is not needed now: for a daemon that has come to rest.
-pub fn give_memory_back() {
-    sys::process::trim_heaps();
-}
-
 pub use exits::{Exits, exit_by_pidfd};
 pub use handoff::{Checked, Handoff, Inherited, Ready, Upgrade};
 pub use memory::{Contents, Memory, find};

@@ -279,7 +279,9 @@ fn worker_row(one: &Instance, last: bool) -> Vec<Cell> {
 /// What is worth a line below the table: a reload that goes on, and why an app does not run.
 fn remarks(app: &App, screen: &Screen) -> Vec<(u8, String)> {
     let name = harmless(&app.spec.name);
-    let name = screen.width.map_or_else(|| name.clone(), |room| cut(&name, room / 2));
+    let name = screen
+        .width
+        .map_or_else(|| name.clone(), |room| cut(&name, room / 2));
     let mut lines = Vec::new();
     if let Some(reload) = &app.reload {
         let what = phase(reload.phase);

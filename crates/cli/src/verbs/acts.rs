@@ -13,10 +13,17 @@ use crate::exit::Exit;
 use crate::terminal::harmless;
 use everup::signal_number;
 use everup_api::ErrorCode;
-use everup_api::v1::{CallError, Client, Done, DoneTo, List, On, Save, Scale, Send, Signal, Trigger, Upgrade};
+use everup_api::v1::{
+    CallError, Client, Done, DoneTo, List, On, Pong, Save, Scale, Send, Signal, Trigger, Upgrade,
+};
 use rustix::fs::FlockOperation;
 use serde_json::json;
 use std::time::{Duration, Instant};
+
+/// How long it may take until another program answers.
+const REPLACED: Duration = Duration::from_secs(60);
+/// And each answer, while it is being replaced.
+const ANSWER: Option<Duration> = Some(Duration::from_secs(2));
 
 /// `everup stop`, `everup delete`.
 pub(crate) fn stop(context: &Context, args: &StopArgs, call: &'static str) -> Result<Exit, VerbError> {
@@ -339,6 +346,7 @@ pub(crate) fn save(context: &Context, args: &ForceArgs) -> Result<Exit, VerbErro
 
 /// `everup resurrect`.
 pub(crate) fn resurrect(context: &Context) -> Result<Exit, VerbError> {
+    let slept = !context.pm2 && context.reader_if_any()?.is_none();
     let mut client = context.changer()?;
     if context.pm2 {
         let path = context.home.path.join("saved.json");
@@ -355,6 +363,15 @@ pub(crate) fn resurrect(context: &Context) -> Result<Exit, VerbError> {
         }
         let list = context.list(&mut client, &[])?;
         super::show::table(context, &list.apps, None);
+        return Ok(Exit::Ok);
+    }
+    if slept && done.apps.is_empty() && !context.answer.json {
+        let list = context.list(&mut client, &[])?;
+        let names: Vec<String> = list.apps.iter().map(|app| harmless(&app.spec.name)).collect();
+        context.say(&format!(
+            "nothing was saved; the daemon was started, with what was in its state: {}",
+            names.join(", ")
+        ));
         return Ok(Exit::Ok);
     }
     tell(
@@ -458,25 +475,16 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
         None => std::env::current_exe().ok(),
     };
     let done = context.act(&mut client, "upgrade", &Upgrade { program })?;
-    let end = Instant::now() + Duration::from_secs(60);
-    let after = loop {
-        let pong = context
-            .home
-            .connect(context.soon())
-            .and_then(|mut client| client.ping());
-        match pong {
-            Ok(pong) if pong.incarnation != before.incarnation || pong.pid != before.pid => break pong,
-            _ if Instant::now() > end => {
-                let text = "the daemon was not replaced within 60 s";
-                return Err(VerbError::said(
-                    Exit::Refused,
-                    text,
-                    Some("see daemon.log in its home".into()),
-                ));
-            }
-            _ => std::thread::sleep(Duration::from_millis(20)),
-        }
-    };
+    let ask = || context.home.connect(ANSWER).and_then(|mut client| client.ping());
+    let after = replaced(&before, REPLACED, ask)?;
+    if let Some(why) = &after.fell_back {
+        let text = format!(
+            "the new program did not become ready: {}; the old one is back",
+            harmless(why)
+        );
+        let hint = "the apps went on; daemon.log in the home says more";
+        return Err(VerbError::said(Exit::Refused, text, Some(hint.into())));
+    }
     if context.answer.json {
         context.print(&json!({"from": before, "to": after, "notices": done.notices}).to_string());
         return Ok(Exit::Ok);
@@ -495,10 +503,55 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
     Ok(Exit::Ok)
 }
 
+/// Waits until another daemon answers than this one. Who does not answer is asked again.
+fn replaced(
+    before: &Pong,
+    limit: Duration,
+    mut ask: impl FnMut() -> Result<Pong, CallError>,
+) -> Result<Pong, VerbError> {
+    let end = Instant::now() + limit;
+    loop {
+        match ask() {
+            Ok(pong) if pong.incarnation != before.incarnation || pong.pid != before.pid => return Ok(pong),
+            _ if Instant::now() >= end => {
+                let text = format!("the daemon was not replaced within {limit:?}");
+                let hint = "see daemon.log in its home";
+                return Err(VerbError::said(Exit::Refused, text, Some(hint.into())));
+            }
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
 fn value(option: &'static str, value: &str, source: ValueError) -> VerbError {
     VerbError::Usage(CliError::Value {
         option,
         value: harmless(value),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pong(incarnation: u64) -> Pong {
+        let pong = json!({
+            "pid": 8, "keeper_pid": 7, "version": "1", "protocol": 1, "home": "/h", "uptime_ms": 1,
+            "incarnation": incarnation
+        });
+        serde_json::from_value(pong).unwrap()
+    }
+
+    #[test]
+    fn another_daemon_is_waited_for_and_not_for_ever() {
+        let mut answers = vec![Ok(pong(2)), Err(CallError::Lost), Ok(pong(1))];
+        let ask = || answers.pop().unwrap();
+        let found = replaced(&pong(1), Duration::from_secs(60), ask).unwrap();
+        assert_eq!(found, pong(2));
+        let silent = || Err(CallError::TimedOut(Duration::from_secs(2)));
+        let error = replaced(&pong(1), Duration::from_millis(30), silent).unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused);
+        assert!(error.message().contains("not replaced within 30ms"));
+    }
 }

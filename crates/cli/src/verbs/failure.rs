@@ -118,6 +118,9 @@ impl VerbError {
             Self::Said {
                 exit: Exit::Usage, ..
             } => json!("usage"),
+            Self::Said {
+                exit: Exit::NoAnswer, ..
+            } => json!("no_answer"),
             Self::Said { .. } => json!("refused"),
         };
         json!({"error": {"code": code, "message": self.message(), "hint": self.hint()}})

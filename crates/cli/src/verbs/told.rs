@@ -9,8 +9,8 @@ use crate::exit::Exit;
 use crate::pm2;
 use crate::render::amounts::ranges;
 use crate::terminal::harmless;
-use everup_api::{ErrorCode, Outcome};
 use everup_api::v1::{App, Client, Done, DoneTo, List};
+use everup_api::{ErrorCode, Outcome};
 use serde_json::{Value, json};
 
 /// What was done, in order.
@@ -97,7 +97,7 @@ fn plainly(context: &Context, step: &Step) {
     for notice in &step.done.notices {
         context.note(&format!("note: {}", harmless(notice)));
     }
-    if step.done.apps.is_empty() {
+    if step.done.apps.is_empty() && step.done.notices.is_empty() {
         context.say("nothing to do: there are no apps");
     }
     for one in &step.done.apps {

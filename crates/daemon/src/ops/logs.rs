@@ -1,7 +1,7 @@
 //! The files of the workers' output: emptied, and opened anew.
 
-use super::{Host, with_missing};
 use super::small::each;
+use super::{Host, with_missing};
 use crate::daemon::{Daemon, Target, blocking};
 use everup_api::v1::{Done, On};
 use everup_api::{Error, ErrorCode};

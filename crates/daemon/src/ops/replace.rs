@@ -158,6 +158,7 @@ impl Daemon {
         }
         let cluster = app.kept().cluster();
         let name = app.name.clone();
+        let before = app.kept().reloads;
         let reloading = blocking(move || cluster.map(|cluster| cluster.reload_to(spec, reload)));
         let reloading = reloading
             .await?
@@ -174,7 +175,9 @@ impl Daemon {
                 |kept: &Kept| (kept.run.is_none() || kept.record.renewed(target, generation)).then_some(());
             turn.until(renewed).await?;
         } else {
-            let rolled = self.rolled(turn, generation, order.steps.as_ref()).await?;
+            let rolled = self
+                .rolled(turn, generation, before, order.steps.as_ref())
+                .await?;
             if rolled.outcome != Outcome::Done {
                 return Err(Failure {
                     error: not_rolled(app, rolled.outcome, rolled.reason.as_deref()),
@@ -223,7 +226,14 @@ impl Daemon {
     }
 
     /// Waits for the receipt, and tells how it goes.
-    async fn rolled(&self, turn: &Turn, generation: u32, steps: Option<&Steps>) -> Result<Receipt, Error> {
+    /// `before`: how many receipts there were before it was asked for.
+    async fn rolled(
+        &self,
+        turn: &Turn,
+        generation: u32,
+        before: u64,
+        steps: Option<&Steps>,
+    ) -> Result<Receipt, Error> {
         let mut last = None;
         let name = turn.app().name.clone();
         let receipt = turn.until(|kept| {
@@ -234,10 +244,12 @@ impl Daemon {
                 last = Some(stage);
                 steps.tell(progress(&name, stage));
             }
+            let new = usize::try_from(kept.reloads - before).unwrap_or(usize::MAX);
             let found = kept
                 .receipts
                 .iter()
                 .rev()
+                .take(new)
                 .find(|receipt| receipt.generation == u64::from(generation));
             match found {
                 Some(receipt) => Some(Ok(receipt.clone())),

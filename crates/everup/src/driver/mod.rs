@@ -141,6 +141,7 @@ fn config(spec: &Spec) -> Config {
         ipc: matches!(spec.channel, Dialect::Ipc(_)),
         restart: spec.restart.clone(),
         ask: spec.stop.ask,
+        ask_at_stop: spec.stop.at_stop,
         kill_timeout: spec.stop.kill_timeout,
         drain_timeout: spec.stop.drain_timeout,
         max_draining: spec.stop.max_draining,

@@ -7,6 +7,7 @@
 //! - `readiness`: a descriptor that tokio watches.
 //! - [`signals`]: blocking signals, and reading them as descriptors.
 //! - [`inherited`]: descriptors and variables that this process was started with.
+//! - [`heap`]: the C library's heap.
 //! - [`datagram`]: a datagram with its sender's pid.
 //! - [`tcp`]: what the kernel knows of a connection.
 //! - [`users`]: the system's users and groups.
@@ -18,12 +19,13 @@
 //! Must not know: clusters, workers, policies.
 #![expect(
     unsafe_code,
-    reason = "fork, exec, signal masks, a sender's credentials, TCP_INFO, the user database and inherited descriptors have no safe interface"
+    reason = "fork, exec, signal masks, a sender's credentials, TCP_INFO, the C library's heap, the user database and inherited descriptors have no safe interface"
 )]
 
 pub(crate) mod confine;
 
 pub(crate) mod datagram;
+pub mod heap;
 pub(crate) mod inherited;
 pub mod peer;
 pub(crate) mod pidfd;

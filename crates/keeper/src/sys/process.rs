@@ -33,25 +33,6 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Threads share two heaps, instead of having eight for each CPU: the daemon has many, and each is seldom at work.
-/// To be called before there are several.
-pub(crate) fn share_heaps() {
-    // SAFETY: sets a number of the C library's allocator.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2)
-    };
-}
-
-/// Gives the system back what the heaps do not need now.
-pub(crate) fn trim_heaps() {
-    // SAFETY: the allocator locks for itself what it looks at.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0)
-    };
-}
-
 /// Name of this thread, as `ps` shows it.
 pub(crate) fn name_thread(name: &std::ffi::CStr) {
     // SAFETY: the name ends with a zero byte, and the kernel copies at most 16 bytes of it.
