@@ -77,3 +77,20 @@ fn a_line_reaches_the_standard_input() -> Result<()> {
     daemon.ok(["send", "app", "once more"])?;
     heard("heard once more\n")
 }
+
+#[test]
+fn who_holds_a_taken_port_is_named() -> Result<()> {
+    let daemon = Daemon::new()?;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port();
+    let script = format!("require('http').createServer().listen({port}, '127.0.0.1');");
+    fs::write(daemon.home().join("app.js"), script)?;
+    let said = daemon.say(["start", "app.js", "--wait", "--max-restarts", "1"])?;
+    let holder = format!("port {port} is held by process {}", std::process::id());
+    ensure!(said.code == Some(5) && said.err.contains(&holder), "{}", said.err);
+    for args in [&["why", "app"][..], &["list"], &["describe", "app"]] {
+        let said = daemon.say(args)?;
+        ensure!(said.out.contains(&holder), "{args:?}: {}", said.out);
+    }
+    Ok(())
+}

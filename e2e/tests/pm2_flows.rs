@@ -187,10 +187,26 @@ fn exit_codes() -> Result<()> {
         &["jlist"],
         &["ping"],
         &["save", "--force"],
+        &["flush", "nobody"],
         &["kill"],
     ] {
         daemon.ok(args)?;
     }
+    Ok(())
+}
+
+#[test]
+fn those_that_are_there_are_done() -> Result<()> {
+    let daemon = pm2()?;
+    daemon.ok(["start", "idle.js", "-n", "web", "-i", "2"])?;
+    for name in ["web-out-0.log", "web-error-1.log"] {
+        let path = daemon.home().join("logs").join(name);
+        ensure!(path.exists(), "{}", path.display());
+    }
+    let said = daemon.say(["stop", "nobody", "web"])?;
+    let error = "[PM2][ERROR] Process or Namespace nobody not found";
+    ensure!(said.code == Some(1) && said.err.contains(error), "{}", said.err);
+    until(&daemon, "web", "stopped", 2)?;
     Ok(())
 }
 

@@ -358,7 +358,7 @@ pub const KEYS: &[Key] = &[
         &["combine_logs"],
         Bool,
         Better,
-        "lines of several workers never mix",
+        "one file per instance (`NAME-out-ID.log`) where `instances` is given and this is not, as in pm2; in one file, lines of several workers never mix",
     ),
     key(
         "log_date_format",

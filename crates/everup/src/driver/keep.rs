@@ -88,6 +88,8 @@ pub(crate) struct Left {
     doomed: Vec<WorkerId>,
     probes: Vec<(Token, (WorkerId, ProbeId, bool))>,
     holdings: Vec<(WorkerId, Vec<Postponed>)>,
+    /// Handles that may have been sent or not: who asks next may be killed before he knows.
+    doubts: Vec<(WorkerId, Token)>,
 }
 
 impl Left {
@@ -131,6 +133,7 @@ struct Now<'a> {
     doomed: &'a [WorkerId],
     probes: Vec<(Token, (WorkerId, ProbeId, bool))>,
     holdings: Vec<(WorkerId, Vec<Postponed>)>,
+    doubts: Vec<(WorkerId, Token)>,
 }
 
 /// What may not be closed before the next snapshot: its number would be given to something else.
@@ -210,6 +213,11 @@ impl Driver {
             .iter()
             .map(|(worker, holding)| (*worker, holding.postponed()))
             .collect();
+        let doubt = |(_, what): &(Time, Later)| match what {
+            Later::Doubt(worker, token) => Some((*worker, *token)),
+            Later::Write(_) | Later::Reap(_) | Later::Hold(_) | Later::Bury(_) => None,
+        };
+        let doubts = self.later.iter().filter_map(doubt).collect();
         let now = Now {
             format: FORMAT,
             app: &self.app,
@@ -221,6 +229,7 @@ impl Driver {
             doomed: &self.doomed,
             probes,
             holdings,
+            doubts,
         };
         self.blob.clear();
         let blob = std::mem::take(&mut self.blob);
@@ -275,6 +284,9 @@ impl Driver {
         self.know_workers();
         self.watch_all();
         self.replay(&records, reserved);
+        for (worker, token) in left.doubts {
+            self.later.push((self.now + DOUBT, Later::Doubt(worker, token)));
+        }
         self.lost_probes();
         for (worker, postponed) in left.holdings {
             self.not_held_any_more(worker, postponed);
