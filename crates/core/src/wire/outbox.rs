@@ -84,6 +84,8 @@ pub(super) struct Outbox {
     read: u64,
     /// A handle in flight was written in more than one piece.
     torn: bool,
+    /// In flight, but perhaps never sent: until that is known no other handle goes, for it would get this one's ACK.
+    doubt: Option<Token>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +111,7 @@ impl Outbox {
             written: 0,
             read: 0,
             torn: false,
+            doubt: None,
         }
     }
 
@@ -222,6 +225,9 @@ impl Outbox {
     }
 
     fn handle_may_start(&self) -> bool {
+        if self.doubt.is_some() {
+            return false;
+        }
         let in_flight = self.in_flight.len();
         in_flight == 0 || (in_flight < self.window && !self.torn && self.unread() <= SAFE)
     }
@@ -293,6 +299,7 @@ impl Outbox {
             return None; // Not yet written in full, so it cannot have been read.
         }
         let settled = self.in_flight.pop_front()?;
+        self.doubt.take_if(|doubt| *doubt == settled.handle.descriptor);
         if delivered {
             self.read = end;
         }
@@ -319,10 +326,16 @@ impl Outbox {
             .any(|entry| entry.handle.descriptor == handle)
     }
 
+    /// Whether this handle was sent nobody knows.
+    pub(super) fn doubt(&mut self, handle: Token) {
+        self.doubt = self.awaits(handle).then_some(handle);
+    }
+
     /// A handle was not sent after all. Whether it was in flight.
     pub(super) fn never_sent(&mut self, handle: Token) -> bool {
         let before = self.in_flight.len();
         self.in_flight.retain(|entry| entry.handle.descriptor != handle);
+        self.doubt.take_if(|doubt| *doubt == handle);
         if self.in_flight.is_empty() {
             self.torn = false;
         }
@@ -331,6 +344,9 @@ impl Outbox {
 
     /// Handles that could be queued now and would not be held back. Whenever this is 0, a handle is unsettled.
     pub(super) fn room(&self) -> usize {
+        if self.doubt.is_some() {
+            return 0;
+        }
         let unsettled = self.undelivered();
         if unsettled > 0 && self.held > 0 {
             return 0;

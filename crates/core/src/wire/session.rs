@@ -235,6 +235,12 @@ impl Session {
         self.conversation.outbox.awaits(handle)
     }
 
+    /// A handle that counts as sent may never have been: nothing that could be taken for it is sent, until it is settled, or
+    /// [`never_sent`](Self::never_sent) says so.
+    pub fn doubt(&mut self, handle: Token) {
+        self.conversation.outbox.doubt(handle);
+    }
+
     /// A handle that counted as sent never was: [`Event::Undelivered`] follows, if nothing was heard of it.
     pub fn never_sent(&mut self, handle: Token, events: &mut Vec<Event>) {
         if self.conversation.outbox.never_sent(handle) {

@@ -394,6 +394,10 @@ impl Driver {
         for (worker, (length, token)) in writing {
             if let Some(token) = token {
                 self.noted(worker, length);
+                let io = self.workers.get_mut(&worker);
+                if let Some(channel) = io.and_then(|io| io.channel.as_mut()) {
+                    channel.session.doubt(token);
+                }
                 self.later.push((self.now + DOUBT, Later::Doubt(worker, token)));
             }
         }
