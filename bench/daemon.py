@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 
-from proc import free_port, memory
+from proc import free_port, memory, resident
 
 HERE = pathlib.Path(__file__).resolve().parent
 NODE_MODULES = HERE / "node_modules"
@@ -31,12 +31,12 @@ HUGE = 1000
 
 # Figure: title, unit, ratio to pm2 that is aimed at.
 RATIOS = {
-    "pss0": ("memory without apps (PSS)", "MiB", 1 / 5),
-    "pss10": ("memory with 10 apps (PSS)", "MiB", 1 / 5),
-    "pss100": ("memory with 100 apps (PSS)", "MiB", 1 / 5),
-    "rss0": ("the same without apps (RSS, added up)", "MiB", 1 / 5),
-    "rss10": ("the same with 10 apps", "MiB", 1 / 5),
-    "rss100": ("the same with 100 apps", "MiB", 1 / 5),
+    "rss0": ("memory without apps (resident)", "MiB", 1 / 5),
+    "rss10": ("memory with 10 apps", "MiB", 1 / 5),
+    "rss100": ("memory with 100 apps", "MiB", 1 / 5),
+    "pss0": ("the same without apps, as PSS", "MiB", None),
+    "pss10": ("the same with 10 apps", "MiB", None),
+    "pss100": ("the same with 100 apps", "MiB", None),
     "list": ("`list` of 100", "ms", 1 / 20),
     "jlist": ("`jlist` of 100", "ms", 1 / 20),
     "start": ("start of 100 from a file", "ms", 1 / 3),
@@ -90,8 +90,8 @@ class Manager:
         stat = pathlib.Path(f"/proc/{daemon}/stat").read_text()
         return [daemon, int(stat.rpartition(")")[2].split()[1])]
 
-    def memory(self, key):
-        return sum(memory(pid)[key] for pid in self.processes()) / 1024
+    def pss(self):
+        return sum(memory(pid)["Pss"] for pid in self.processes()) / 1024
 
     def cpu(self):
         return sum(map(cpu_of_all, self.processes()))
@@ -212,8 +212,8 @@ class Daemons:
 
     def weigh(self, manager, apps):
         time.sleep(RESTS)
-        self.note(manager.name, f"pss{apps}", manager.memory("Pss"))
-        self.note(manager.name, f"rss{apps}", manager.memory("VmRSS"))
+        self.note(manager.name, f"pss{apps}", manager.pss())
+        self.note(manager.name, f"rss{apps}", resident(manager.processes()) / 1024)
 
     def crashes(self, manager, figure, *words):
         port = free_port()
@@ -282,7 +282,8 @@ class Daemons:
     def lines(self):
         rounds = len(self.results["everup", "list"])
         lines = [HEADING, "", f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}; {rounds} interleaved rounds, medians (least–most);"]
-        lines += ["ratios are taken within a round. 100 apps are `sleep`. Memory is of keeper and daemon together."]
+        lines += ["ratios are taken within a round. The apps are `sleep`. Memory is of keeper and daemon together: resident, what both have of a"]
+        lines += ["file counted once; and as PSS, which is less for node's pages when other nodes run on the machine."]
         lines += ["", "| | everup | pm2 | everup / pm2 | aim | |", "|---|---|---|---|---|---|"]
         lines += [self.row(figure, *about) for figure, about in RATIOS.items()]
         lines += ["", *self.others(), ""]

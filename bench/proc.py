@@ -39,6 +39,23 @@ def memory(pid):
     return {key: int(fields[key].split()[0]) for key in ("VmRSS", "VmHWM", "Pss")}
 
 
+def resident(pids):
+    """Resident memory of some processes together, in KiB: of a file that several have mapped, what the one has that has most."""
+    private, files = 0, {}
+    for pid in pids:
+        mine = {}
+        for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            words = line.split()
+            if not words[0].endswith(":"):
+                name = " ".join(words[5:]) if words[4] != "0" else None
+            elif words[0] == "Rss:" and name:
+                mine[name] = mine.get(name, 0) + int(words[1])
+            elif words[0] == "Rss:":
+                private += int(words[1])
+        files = {name: max(mine.get(name, 0), files.get(name, 0)) for name in mine | files}
+    return private + sum(files.values())
+
+
 def free_port():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
