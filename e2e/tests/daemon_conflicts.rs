@@ -6,7 +6,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::run::wait_until;
-use e2e::{Daemon, LIMIT, Said};
+use e2e::{Daemon, LIMIT, Said, process};
+use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -114,6 +115,7 @@ fn end(mut child: Child, word: Word, deadline: Instant) -> Result<Said> {
                 Said::from(child.wait_with_output()?)
             );
         }
+        // wait: for the end of a process, of which nothing else tells with a deadline.
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(child.wait_with_output()?.into())
@@ -226,5 +228,82 @@ fn two_at_once_say_what_is_true() -> Result<()> {
     e2e::say(&format!("{rounds} rounds, {refused} commands refused"));
     daemon.say(["delete", "all"])?;
     ensure!(settled(&daemon)?.0 == State::Absent);
+    Ok(())
+}
+
+/// A script whose workers have to be killed.
+fn stubborn(daemon: &Daemon, workers: &str) -> Result<Vec<u32>> {
+    let script = daemon.home().join("stubborn.sh");
+    std::fs::write(&script, "trap '' TERM\nwhile :; do sleep 1; done\n")?;
+    let script = script.to_str().context("a path")?;
+    daemon.ok([
+        "start",
+        script,
+        "--name",
+        "web",
+        "-i",
+        workers,
+        "--kill-timeout",
+        "1h",
+    ])?;
+    daemon.ready("web", workers.parse()?)
+}
+
+fn until_stopped(daemon: &Daemon) -> Result<serde_json::Value> {
+    wait_until("it is stopped", LIMIT, || match daemon.app("web") {
+        Ok(app) if app["state"] == "stopped" => Ok(()),
+        app => Err(format!("{app:?}")),
+    })?;
+    daemon.app("web")
+}
+
+/// A scale that a stop comes before says what becomes of it, and that is so.
+#[test]
+fn a_scale_that_is_overtaken() -> Result<()> {
+    let daemon = Daemon::new()?;
+    let old = stubborn(&daemon, "3")?;
+    let mut scale = daemon.command(["scale", "web", "1"]);
+    let scale = scale.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    wait_until("the scale has begun", LIMIT, || match daemon.app("web") {
+        Ok(app) if app["target"] == 1 => Ok(()),
+        app => Err(format!("{app:?}")),
+    })?;
+    let said = daemon.say(["stop", "web", "--timeout", "300ms"])?;
+    ensure!(said.code == Some(11), "{said:?}");
+    for pid in old {
+        process::signal(pid, Signal::KILL)?;
+    }
+    let said = end(scale, Word::Scale(1), Instant::now() + GRACE)?;
+    ensure!(
+        said.code == Some(0) && said.err.contains("workers when it runs again: 1"),
+        "{said:?}"
+    );
+    let app = until_stopped(&daemon)?;
+    ensure!(
+        app["instances"].as_array().is_some_and(|all| all.len() == 1),
+        "{app}"
+    );
+    daemon.ok(["restart", "web"])?;
+    daemon.ready("web", 1)?;
+    daemon.ok(["stop", "web", "--now"])?;
+    Ok(())
+}
+
+/// What takes too long goes on; whoever waits is told in time, whatever is still to be heard of it.
+#[test]
+fn an_answer_comes_in_time() -> Result<()> {
+    let daemon = Daemon::new()?;
+    let old = stubborn(&daemon, "1")?;
+    for word in ["restart", "stop"] {
+        let mut child = daemon.command([word, "web", "--timeout", "300ms"]);
+        let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let said = end(child, Word::Restart, Instant::now() + Duration::from_secs(8))?;
+        ensure!(
+            said.code == Some(11) && said.err.contains("error: web: not in time"),
+            "{word}: {said:?}"
+        );
+    }
+    process::signal(old[0], Signal::KILL)?;
+    until_stopped(&daemon)?;
     Ok(())
 }

@@ -54,3 +54,26 @@ fn a_secret_that_is_not_there_is_an_error() -> Result<()> {
     ensure!(list["apps"].as_array().is_some_and(Vec::is_empty), "{list}");
     Ok(())
 }
+
+#[test]
+fn a_line_reaches_the_standard_input() -> Result<()> {
+    let daemon = Daemon::new()?;
+    let script = "process.stdin.on('data', (data) => console.log(`heard ${data}`));";
+    fs::write(daemon.home().join("app.js"), script)?;
+    daemon.ok(["start", "app.js"])?;
+    daemon.ok(["send", "0", "hello there"])?;
+    let log = daemon.home().join("logs/app-out.log");
+    let heard = |text: &str| {
+        wait_until(text, LIMIT, || match fs::read_to_string(&log) {
+            Ok(log) if log.contains(text) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+    };
+    heard("heard hello there\n")?;
+    // It is still there under the next daemon.
+    let before = daemon.pong()?;
+    e2e::process::signal(before.pid, rustix::process::Signal::KILL)?;
+    daemon.until_pong("a successor", |pong| pong.incarnation > before.incarnation)?;
+    daemon.ok(["send", "app", "once more"])?;
+    heard("heard once more\n")
+}

@@ -23,7 +23,16 @@ fn daemon() -> Result<Option<Daemon>> {
     let daemon = Daemon::at("home")?.behind(&user(OWNER, &[]).each_ref().map(String::as_str));
     fs::create_dir(daemon.home())?;
     std::os::unix::fs::chown(daemon.home(), Some(OWNER), Some(OWNER))?;
-    daemon.ok(["start", "--name", "web", "--interpreter", "none", "sleep", "--", "1000"])?;
+    daemon.ok([
+        "start",
+        "--name",
+        "web",
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     daemon.ready("web", 1)?;
     Ok(Some(daemon))
 }
@@ -37,7 +46,14 @@ fn user(uid: u32, groups: &[u32]) -> [String; 6] {
             format!("--groups={}", some.join(","))
         }
     };
-    ["setpriv".into(), "--reuid".into(), uid.to_string(), "--regid".into(), uid.to_string(), groups]
+    [
+        "setpriv".into(),
+        "--reuid".into(),
+        uid.to_string(),
+        "--regid".into(),
+        uid.to_string(),
+        groups,
+    ]
 }
 
 /// What somebody gets to hear.
@@ -68,7 +84,11 @@ fn audit(daemon: &Daemon) -> Result<Vec<(u64, String, String)>> {
     let entry = |line: &str| {
         let entry: Value = serde_json::from_str(line)?;
         let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-        Ok((entry["uid"].as_u64().unwrap_or_default(), text("call"), text("outcome")))
+        Ok((
+            entry["uid"].as_u64().unwrap_or_default(),
+            text("call"),
+            text("outcome"),
+        ))
     };
     text.lines().map(entry).collect()
 }
@@ -83,13 +103,22 @@ fn another_user_can_do_nothing() -> Result<()> {
     let before = daemon.pids("web")?;
     ensure!(mode(daemon.home())? == 0o700 || mode(daemon.home())? == 0o755);
     ensure!(mode(&daemon.home().join("everup.sock"))? == 0o600);
-    for args in [&["list"][..], &["stop", "web"], &["start", "/bin/true"], &["kill"], &["logs", "web", "--nostream"]] {
+    for args in [
+        &["list"][..],
+        &["stop", "web"],
+        &["start", "/bin/true"],
+        &["kill"],
+        &["logs", "web", "--nostream"],
+    ] {
         let said = say(&daemon, OTHER, &[], args)?;
         refused(&said, &["permission denied", "another user"])?;
     }
     // With the home closed there is nothing to be seen either.
     fs::set_permissions(daemon.home(), Permissions::from_mode(0o700))?;
-    refused(&say(&daemon, OTHER, &[], &["stop", "all"])?, &["permission denied", "another user"])?;
+    refused(
+        &say(&daemon, OTHER, &[], &["stop", "all"])?,
+        &["permission denied", "another user"],
+    )?;
     ensure!(daemon.pids("web")? == before);
     // Root may.
     let said = say(&daemon, 0, &[], &["stop", "web"])?;
@@ -110,13 +139,26 @@ fn a_group_may_look_and_another_one_may_stop() -> Result<()> {
 
     let list = say(&daemon, OTHER, &[7, VIEWERS], &["list", "--json"])?;
     ensure!(list.code == Some(0) && list.out.contains("\"web\""), "{list:?}");
-    for (args, call) in [(&["stop", "web"], "stop"), (&["reload", "web"], "reload"), (&["delete", "web"], "delete")] {
+    for (args, call) in [
+        (&["stop", "web"], "stop"),
+        (&["reload", "web"], "reload"),
+        (&["delete", "web"], "delete"),
+    ] {
         let said = say(&daemon, OTHER, &[7, VIEWERS], args)?;
-        refused(&said, &[&format!("user {OTHER} may not say `{call}`"), "access.json"])?;
+        refused(
+            &said,
+            &[&format!("user {OTHER} may not say `{call}`"), "access.json"],
+        )?;
         let last = audit(&daemon)?.pop().context("an entry")?;
-        ensure!(last == (u64::from(OTHER), call.into(), "permission_denied".into()), "{last:?}");
+        ensure!(
+            last == (u64::from(OTHER), call.into(), "permission_denied".into()),
+            "{last:?}"
+        );
     }
-    refused(&say(&daemon, OTHER, &[7], &["list"])?, &[&format!("user {OTHER} may not say")])?;
+    refused(
+        &say(&daemon, OTHER, &[7], &["list"])?,
+        &[&format!("user {OTHER} may not say")],
+    )?;
     let secrets = say(&daemon, OTHER, &[VIEWERS], &["env", "web", "--reveal"])?;
     ensure!(secrets.code == Some(9), "{secrets:?}");
     ensure!(daemon.pids("web")? == before);
@@ -132,7 +174,10 @@ fn a_group_may_look_and_another_one_may_stop() -> Result<()> {
     // Taken away again.
     fs::remove_file(daemon.home().join("access.json"))?;
     daemon.ok(["list"])?;
-    refused(&say(&daemon, OTHER, &[OPERATORS], &["list"])?, &["permission denied"])?;
+    refused(
+        &say(&daemon, OTHER, &[OPERATORS], &["list"])?,
+        &["permission denied"],
+    )?;
     Ok(())
 }
 
@@ -140,7 +185,10 @@ fn a_group_may_look_and_another_one_may_stop() -> Result<()> {
 #[test]
 fn a_wrong_file_is_told() -> Result<()> {
     let Some(daemon) = daemon()? else { return Ok(()) };
-    fs::write(daemon.home().join("access.json"), format!(r#"{{"veiw": {{"uids": [{OTHER}]}}}}"#))?;
+    fs::write(
+        daemon.home().join("access.json"),
+        format!(r#"{{"veiw": {{"uids": [{OTHER}]}}}}"#),
+    )?;
     let said = daemon.say(["restart", "web"])?;
     let told = format!("{}{}", said.out, said.err);
     ensure!(told.contains("access.json") && told.contains("veiw"), "{said:?}");
@@ -151,7 +199,10 @@ fn a_wrong_file_is_told() -> Result<()> {
 #[test]
 fn strangers_take_nobodys_place() -> Result<()> {
     let Some(daemon) = daemon()? else { return Ok(()) };
-    fs::write(daemon.home().join("access.json"), format!(r#"{{"view": {{"uids": [{OTHER}]}}}}"#))?;
+    fs::write(
+        daemon.home().join("access.json"),
+        format!(r#"{{"view": {{"uids": [{OTHER}]}}}}"#),
+    )?;
     daemon.ok(["list"])?;
     let socket = daemon.home().join("everup.sock");
     let crowd = std::thread::spawn(move || {

@@ -8,11 +8,21 @@ use e2e::run::wait_until;
 use e2e::{Daemon, LIMIT, Said, process};
 use rustix::process::Signal;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn start(daemon: &Daemon, name: &str) -> Result<()> {
-    daemon.ok(["start", "--name", name, "--interpreter", "none", "sleep", "--", "1000"])?;
+    daemon.ok([
+        "start",
+        "--name",
+        name,
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     Ok(())
 }
 
@@ -94,7 +104,10 @@ fn a_torn_state_is_not_used_and_the_one_before_is() -> Result<()> {
     fs::write(daemon.home().join("state.json"), &after)?;
     fs::write(&beside, &after[..after.len() / 2])?;
     let said = begin(&daemon)?;
-    ensure!(!said.err.contains("state.json") && !said.out.contains("state.json"), "{said:?}");
+    ensure!(
+        !said.err.contains("state.json") && !said.out.contains("state.json"),
+        "{said:?}"
+    );
     let found = names(&daemon)?;
     ensure!(found == ["a", "b"], "{found:?}");
     daemon.ok(["kill"])?;
@@ -118,12 +131,115 @@ fn without_any_state_nothing_is_lost_silently() -> Result<()> {
     let torn = &after[..after.len() / 2];
     fs::write(daemon.home().join("state.json"), torn)?;
     fs::write(daemon.home().join("state.json.old"), b"")?;
-    let said = daemon.say(["start", "--name", "c", "--interpreter", "none", "sleep", "--", "1000"])?;
+    let said = daemon.say([
+        "start",
+        "--name",
+        "c",
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     ensure!(said.code == Some(0), "{said:?}");
     let told = format!("{}{}", said.out, said.err);
-    ensure!(told.contains("it is kept as") && told.contains("state.json.bad"), "{said:?}");
+    ensure!(
+        told.contains("it is kept as") && told.contains("state.json.bad"),
+        "{said:?}"
+    );
     ensure!(fs::read(daemon.home().join("state.json.bad"))? == torn);
     ensure!(names(&daemon)? == ["c"]);
+    Ok(())
+}
+
+/// Without a daemon it is said what it would have.
+#[test]
+fn a_daemon_that_does_not_run_has_apps() -> Result<()> {
+    const SLEEPS: &str = "the daemon is not running; 2 apps are in its state";
+    let (daemon, ..) = states()?;
+    for (words, code, out) in [
+        (&["list"][..], 0, None),
+        (&["list", "--json"], 0, Some(r#"{"apps":[]}"#)),
+        (&["jlist"], 0, Some("[]")),
+        (&["describe", "a"], 9, Some("")),
+        (&["stop", "a"], 9, Some("")),
+    ] {
+        let said = daemon.say(words)?;
+        ensure!(said.code == Some(code), "{words:?}: {said:?}");
+        let told = if out.is_some() { &said.err } else { &said.out };
+        ensure!(told.contains(SLEEPS), "{words:?}: {said:?}");
+        ensure!(
+            out.is_none_or(|out| out == said.out.trim()),
+            "{words:?}: {said:?}"
+        );
+    }
+    ensure!(daemon.processes().is_empty(), "nobody was started");
+    let said = daemon.say(["resurrect"])?;
+    ensure!(
+        said.code == Some(0) && said.out.contains("with what was in its state: a, b"),
+        "{said:?}"
+    );
+    ensure!(names(&daemon)? == ["a", "b"]);
+    let said = daemon.say(["resurrect"])?;
+    ensure!(
+        said.code == Some(0) && said.err.contains("nothing was saved; what was there runs"),
+        "{said:?}"
+    );
+    daemon.ok(["kill"])?;
+    let said = daemon.say(["list"])?;
+    ensure!(said.out.contains("`everup kill` has put 2 apps away"), "{said:?}");
+    Ok(())
+}
+
+/// As pm2, `list` starts a daemon, and with it what ran.
+#[test]
+fn as_pm2_list_starts_the_daemon() -> Result<()> {
+    let daemon = Daemon::pm2()?;
+    daemon.ok(["start", "sleep", "-n", "a", "--interpreter", "none", "--", "1000"])?;
+    for pid in daemon.processes() {
+        process::signal(pid, Signal::STOP)?;
+    }
+    for pid in daemon.processes() {
+        process::signal(pid, Signal::KILL)?;
+    }
+    wait_until("all are dead", LIMIT, || match daemon.processes() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    })?;
+    let list = daemon.ok(["jlist"])?;
+    ensure!(list.contains("\"name\":\"a\""), "{list}");
+    Ok(())
+}
+
+/// A new program that is gone when it is to take over: the old one comes back, and that is no success.
+#[test]
+fn an_upgrade_that_is_taken_back_is_an_error() -> Result<()> {
+    let daemon = Daemon::new()?;
+    start(&daemon, "a")?;
+    let before = daemon.ready("a", 1)?;
+    let new = daemon.folder().join("new");
+    let text = format!(
+        "#!/bin/sh\nrm \"$0\"\nexec {} \"$@\"\n",
+        daemon.program().display()
+    );
+    fs::write(&new, text)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+    let new = new.to_str().context("a path")?;
+    let said = daemon.say(["upgrade", new])?;
+    ensure!(
+        said.code == Some(10)
+            && said
+                .err
+                .contains("the new program did not become ready: the new program could not be started")
+            && said.err.contains("the old one is back"),
+        "{said:?}"
+    );
+    ensure!(daemon.pids("a")? == before, "the worker goes on");
+    let pong = daemon.json(["ping", "--json"])?;
+    ensure!(pong["fell_back"].is_string(), "{pong}");
+    daemon.ok(["upgrade"])?;
+    let pong = daemon.json(["ping", "--json"])?;
+    ensure!(pong["fell_back"].is_null(), "{pong}");
     Ok(())
 }
 
@@ -135,13 +251,23 @@ fn what_ran_runs_once_after_everybody_was_killed() -> Result<()> {
     daemon.ok(["scale", "a", "3"])?;
     let before = daemon.ready("a", 3)?;
     end(&daemon)?;
-    ensure!(before.iter().all(|pid| process::alive(*pid)), "workers go on without us");
+    ensure!(
+        before.iter().all(|pid| process::alive(*pid)),
+        "workers go on without us"
+    );
     start(&daemon, "b")?;
     let after = daemon.ready("a", 3)?;
-    ensure!(after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
+    ensure!(
+        after.iter().all(|pid| !before.contains(pid)),
+        "{before:?} {after:?}"
+    );
     wait_until("the old workers are gone", LIMIT, || {
         let left: Vec<&u32> = before.iter().filter(|pid| process::alive(**pid)).collect();
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
     })
 }
 
@@ -149,7 +275,19 @@ fn what_ran_runs_once_after_everybody_was_killed() -> Result<()> {
 fn the_end_leaves_a_whole_state_and_nothing_beside_it() -> Result<()> {
     let daemon = Daemon::new()?;
     for _ in 0..5 {
-        daemon.ok(["start", "--name", "a", "-i", "3", "-f", "--interpreter", "none", "sleep", "--", "1000"])?;
+        daemon.ok([
+            "start",
+            "--name",
+            "a",
+            "-i",
+            "3",
+            "-f",
+            "--interpreter",
+            "none",
+            "sleep",
+            "--",
+            "1000",
+        ])?;
         daemon.ok(["kill"])?;
         let state: serde_json::Value = serde_json::from_slice(&fs::read(daemon.home().join("state.json"))?)?;
         ensure!(state["everup_state"] == 1, "{state}");
@@ -197,12 +335,23 @@ impl Drop for Small {
 #[test]
 fn a_full_disk_is_told_and_leaves_the_state_before() -> Result<()> {
     let daemon = Daemon::at("small")?;
-    let Some(small) = Small::mount(daemon.home())? else { return Ok(()) };
+    let Some(small) = Small::mount(daemon.home())? else {
+        return Ok(());
+    };
     let state = daemon.home().join("state.json");
     start(&daemon, "a")?;
     let filler = small.fill()?;
     let before = fs::read(&state)?;
-    let said = daemon.say(["start", "--name", "b", "--interpreter", "none", "sleep", "--", "1000"])?;
+    let said = daemon.say([
+        "start",
+        "--name",
+        "b",
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     // It runs; that it would be forgotten is said.
     ensure!(said.code == Some(0), "{said:?}");
     let told = format!("{}{}", said.out, said.err);
@@ -227,9 +376,20 @@ fn a_full_disk_is_told_and_leaves_the_state_before() -> Result<()> {
 #[test]
 fn a_first_start_on_a_full_disk_is_not_half_done() -> Result<()> {
     let daemon = Daemon::at("small")?;
-    let Some(small) = Small::mount(daemon.home())? else { return Ok(()) };
+    let Some(small) = Small::mount(daemon.home())? else {
+        return Ok(());
+    };
     let filler = small.fill()?;
-    let said = daemon.say(["start", "--name", "b", "--interpreter", "none", "sleep", "--", "1000"])?;
+    let said = daemon.say([
+        "start",
+        "--name",
+        "b",
+        "--interpreter",
+        "none",
+        "sleep",
+        "--",
+        "1000",
+    ])?;
     let told = format!("{}{}", said.out, said.err).to_lowercase();
     ensure!(told.contains("no space left"), "{said:?}");
     if said.code != Some(0) {

@@ -239,7 +239,7 @@ pub struct AppSpec {
     /// File of both; `true` is the usual place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_file: Option<PathBuf>,
-    /// One file for all workers [default: true].
+    /// One file for all workers [default: only if `instances` is not given].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merge_logs: Option<bool>,
     /// Put before each line, in dayjs' notation (`YYYY-MM-DD HH:mm:ss`).

@@ -153,6 +153,11 @@ fn concern_of(change: &Change) -> Concern {
     if becomes_job {
         return Concern::Connections;
     }
+    // Log files have the numbers of instances as soon as a number of them is given.
+    let becomes_many = change.key == "instances" && change.from.is_some() != change.to.is_some();
+    if becomes_many {
+        return Concern::Workers;
+    }
     concern(&change.key).unwrap_or(Concern::Connections)
 }
 
@@ -268,14 +273,18 @@ mod tests {
 
     #[test]
     fn the_least_that_is_enough_is_done() {
-        let old = json!({"script": "a.js"});
+        let old = json!({"script": "a.js", "instances": "1"});
         let cases = [
-            (json!({"script": "a.js", "namespace": "x"}), StepAction::Update),
             (
-                json!({"script": "a.js", "cron_restart": "@daily"}),
+                json!({"script": "a.js", "instances": "1", "namespace": "x"}),
+                StepAction::Update,
+            ),
+            (
+                json!({"script": "a.js", "instances": "1", "cron_restart": "@daily"}),
                 StepAction::Update,
             ),
             (json!({"script": "a.js", "instances": "4"}), StepAction::Scale),
+            (json!({"script": "a.js"}), StepAction::Reload),
             (
                 json!({"script": "a.js", "instances": "4", "namespace": "x"}),
                 StepAction::Scale,
@@ -284,14 +293,17 @@ mod tests {
                 json!({"script": "a.js", "instances": "4", "args": ["x"]}),
                 StepAction::Reload,
             ),
-            (json!({"script": "b.js"}), StepAction::Reload),
+            (json!({"script": "b.js", "instances": "1"}), StepAction::Reload),
             (
-                json!({"script": "a.js", "kill_timeout": "9s"}),
+                json!({"script": "a.js", "instances": "1", "kill_timeout": "9s"}),
                 StepAction::Reload,
             ),
-            (json!({"script": "b.js", "policy": "shared"}), StepAction::Restart),
             (
-                json!({"script": "a.js", "schedule": "@daily"}),
+                json!({"script": "b.js", "instances": "1", "policy": "shared"}),
+                StepAction::Restart,
+            ),
+            (
+                json!({"script": "a.js", "instances": "1", "schedule": "@daily"}),
                 StepAction::Restart,
             ),
         ];

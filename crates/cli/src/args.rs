@@ -26,10 +26,15 @@ use std::path::PathBuf;
     name = "everup",
     version,
     arg_required_else_help = true,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    disable_version_flag = true
 )]
 #[command(after_help = "Exit codes and more: everup run --help")]
 pub(crate) struct Cli {
+    /// Print the version
+    #[arg(short = 'v', long, short_alias = 'V', action = clap::ArgAction::Version)]
+    version: Option<bool>,
+
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -289,6 +294,20 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_its_help() {
+        for words in [
+            &["everup", "--help"][..],
+            &["everup", "-h"],
+            &["everup", "list", "--help"],
+            &["everup", "doctor", "-h"],
+        ] {
+            let answer = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(answer.exit_code(), 0, "{words:?}: {answer}");
+            assert!(answer.to_string().contains("Usage: everup"), "{answer}");
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
-//! `everup daemon`: the daemon in the foreground, without a keeper.
+//! `everup daemon`: the daemon in the foreground, without a keeper; as PID 1 with one.
 
 use crate::exit::Exit;
 use crate::launch::Planner;
 use anyhow::Context;
 use everup::signals::Signals;
 use everup_daemon::{Config, DaemonError};
-use std::path::PathBuf;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 /// `everup daemon`.
@@ -34,14 +38,31 @@ pub(crate) fn run(args: DaemonArgs) -> anyhow::Result<Exit> {
     const SIGINT: i32 = 2;
     const SIGTERM: i32 = 15;
     let home = home(args.home)?;
+    if std::process::id() == 1 {
+        return Err(keep(&home));
+    }
     let signals = Signals::block(&[SIGINT, SIGTERM]).context("could not take over the signals")?;
     let config = Config {
-        home,
-        launcher: Arc::new(Planner),
+        home: home.clone(),
+        launcher: Arc::new(Planner { home: home.clone() }),
     };
     match everup_daemon::main(config, signals) {
         Ok(()) => Ok(Exit::Ok),
         Err(error @ DaemonError::Running { .. }) => Err(error).context("`everup kill` ends it"),
         Err(error) => Err(error.into()),
     }
+}
+
+/// As PID 1 of a container we are the keeper, and the daemon is our child: somebody has to bury those whose parents are dead,
+/// whoever they are. Comes back only with an error.
+fn keep(home: &Path) -> anyhow::Error {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(home);
+    if let Err(error) = made {
+        return anyhow::Error::new(error).context(format!("could not make {}", home.display()));
+    }
+    let error = Command::new("/proc/self/exe")
+        .args([everup_keeper::KEEPER, "--home"])
+        .arg(home)
+        .exec();
+    anyhow::Error::new(error).context("could not become the keeper")
 }

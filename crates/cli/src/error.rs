@@ -160,7 +160,7 @@ impl BindFailure {
     }
 
     /// For the end: the address too, where the hint does not name it.
-    fn last_hint(&self) -> String {
+    pub(crate) fn last_hint(&self) -> String {
         match (&self.owner, self.hint()) {
             (Some(_), Some(hint)) => hint,
             (_, hint) => {

@@ -17,7 +17,8 @@ pub(crate) fn host() -> Option<ExitCode> {
 }
 
 fn daemon(handoff: Handoff) -> i32 {
-    everup_daemon::kept(handoff, Arc::new(Planner))
+    let home = handoff.home.clone();
+    everup_daemon::kept(handoff, Arc::new(Planner { home }))
 }
 
 /// Starts keeper and daemon of this home, unless they are there.

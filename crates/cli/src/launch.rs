@@ -7,27 +7,36 @@ mod facts;
 
 use crate::args::{ChannelArg, Cli, PolicyArg, RunArgs, Verb, supervision::RestartArg};
 use crate::commands::run::start_error;
-use crate::error::{CliError, ValueError};
+use crate::error::{BindFailure, CliError, ValueError};
 use crate::exit::Exit;
+use crate::plan::doubts::COUNTS;
 use crate::plan::{Around, Outer, Plan};
+use crate::port_owner;
 use crate::triggers::{self, Running, Sources, Trigger};
 use clap::{Parser, ValueEnum};
-use everup::{Channel, Serialization, Spec, StartError};
+use everup::{Ask, Channel, Serialization, Spec, StartError};
 use everup_api::{AppSpec, Error, ErrorCode, ExecMode, FilterEnv};
 use everup_daemon::{Calls, Fired, Firing, Launcher, Prepared, Purpose, Triggers};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Planner;
+pub(crate) struct Planner {
+    /// `$EVERUP_HOME`: what changes there is no change of an app.
+    pub(crate) home: PathBuf,
+}
 
 impl Launcher for Planner {
     fn prepare(&self, app: &AppSpec, inherited: &Arc<BTreeMap<String, String>>) -> Result<Prepared, Error> {
         let inherited = filtered(app.filter_env.as_ref(), inherited);
-        let args = run_args(app)?;
+        let mut args = run_args(app)?;
+        if let Ok(ours) = self.home.strip_prefix(&app.cwd) {
+            args.triggers.ignore_watch.push(format!("/{}/", ours.display()));
+        }
         let around = Around {
             here: Ok(app.cwd.clone()),
             pwd: inherited.get("PWD").map(OsString::from),
@@ -35,17 +44,39 @@ impl Launcher for Planner {
         };
         let plan = Plan::parse_in(args, around).map_err(|error| told(&error))?;
         let sources = Sources::open(plan.triggers).map_err(|error| told(&error.into()))?;
+        // Nobody who did not choose it wants to read this at every start.
+        let chosen = app.policy.is_some();
         let facts = facts::find(app, &plan.spec);
         Ok(Prepared {
             spec: hosted(plan.spec, app, &inherited),
             triggers: (!sources.is_empty()).then(|| Box::new(Waiting(sources)) as Box<dyn Triggers>),
-            notices: plan.notices,
+            notices: plan
+                .notices
+                .into_iter()
+                .filter(|notice| chosen || notice != COUNTS)
+                .collect(),
             facts,
         })
     }
 
     fn explain(&self, error: StartError) -> Error {
         told(&start_error(error))
+    }
+
+    fn explain_bind(&self, address: &str, errno: i32) -> String {
+        let taken = io::Error::from_raw_os_error(errno).kind() == io::ErrorKind::AddrInUse;
+        let owner = taken.then(|| port_owner::find(address)).flatten();
+        // The keeper has each socket of the daemon, too.
+        let keeper = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        if owner.as_ref().is_some_and(|owner| Some(owner.pid) == keeper) {
+            return format!("it could not listen on {address}: another app of this daemon does");
+        }
+        let failure = BindFailure {
+            address: address.into(),
+            errno,
+            owner,
+        };
+        failure.last_hint()
     }
 }
 
@@ -54,6 +85,7 @@ fn hosted(mut spec: Spec, app: &AppSpec, inherited: &BTreeMap<String, String>) -
     spec.clear_env = true;
     spec.init = false;
     spec.ends_when_done = !spec.job;
+    spec.stdin = true;
     spec.increments = app.increment_var.iter().map(OsString::from).collect();
     let secrets = app.secret_files.iter();
     spec.secrets = secrets
@@ -68,7 +100,22 @@ fn hosted(mut spec: Spec, app: &AppSpec, inherited: &BTreeMap<String, String>) -
     if app.exec_mode == Some(ExecMode::Fork) && matches!(spec.channel, Channel::Node(_)) {
         spec.channel = Channel::Ipc(Serialization::Json);
     }
+    ask_as_pm2_does(&mut spec, app);
     spec
+}
+
+/// A Node app that is stopped or restarted gets pm2's SIGINT, so that its handler runs, and its channel stays open until it ends. In
+/// a reload its server is closed first, as in Node's cluster: that loses no request. So does one that shares nothing.
+fn ask_as_pm2_does(spec: &mut Spec, app: &AppSpec) {
+    const SIGINT: i32 = 2;
+    if app.kill_signal.is_some() || app.shutdown_with_message == Some(true) || app.channel.is_some() {
+        return;
+    }
+    match spec.channel {
+        Channel::Node(_) => spec.stop.at_stop = Some(Ask::Signal(SIGINT)),
+        Channel::Ipc(_) => spec.stop.ask = Ask::Signal(SIGINT),
+        _ => {}
+    }
 }
 
 /// What is left of the starter's variables.

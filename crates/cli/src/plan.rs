@@ -1,7 +1,7 @@
 //! From raw arguments to a checked plan: everything that can be known to fail is found here, before anything is
 //! started. Parse, don't validate: a [`Plan`] holds no text that still has to be understood.
 
-mod doubts;
+pub(crate) mod doubts;
 pub(crate) mod health;
 mod supervision;
 pub(crate) mod triggers;

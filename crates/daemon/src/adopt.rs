@@ -26,8 +26,7 @@ use everup_keeper::{Contents, Inherited, Memory};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -257,13 +256,14 @@ impl Legacy {
 
     /// Whether it is a client's connection to one of the apps.
     fn is_served(&self, descriptor: &OwnedFd) -> bool {
-        served(descriptor).is_some_and(|local| self.apps.iter().any(|app| app.serves(local)))
+        self.apps.iter().any(|app| app.serves(descriptor))
     }
 }
 
 impl Left {
-    fn serves(&self, local: SocketAddr) -> bool {
-        self.engine.as_ref().is_some_and(|(_, left)| left.serves(local))
+    fn serves(&self, connection: &OwnedFd) -> bool {
+        let engine = self.engine.as_ref();
+        engine.is_some_and(|(_, left)| left.serves(connection.as_fd()))
     }
 }
 
@@ -272,12 +272,6 @@ fn keep_open(inherited: &mut Inherited, number: RawFd) {
     if let Some(descriptor) = inherited.take(number) {
         let _number = descriptor.into_raw_fd();
     }
-}
-
-/// Our end's address of a connection of the internet.
-fn served(descriptor: &OwnedFd) -> Option<SocketAddr> {
-    SocketAddr::try_from(rustix::net::getpeername(descriptor).ok()??).ok()?;
-    SocketAddr::try_from(rustix::net::getsockname(descriptor).ok()?).ok()
 }
 
 /// Whom the keeper has buried, as the engine asks for it.
@@ -333,7 +327,7 @@ impl Daemon {
         let mut connections = legacy.connections;
         for left in legacy.apps {
             known.extend(left.engine.iter().flat_map(|(_, left)| left.pids()));
-            let its = |descriptor: &mut OwnedFd| served(descriptor).is_some_and(|local| left.serves(local));
+            let its = |connection: &mut OwnedFd| left.serves(connection);
             let its: Vec<OwnedFd> = connections.extract_if(.., its).collect();
             self.adopt_app(left, its, &marks).await;
         }

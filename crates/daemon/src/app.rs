@@ -67,6 +67,8 @@ pub(crate) struct Kept {
     pub(crate) gone: bool,
     pub(crate) exits: VecDeque<Exit>,
     pub(crate) receipts: VecDeque<Receipt>,
+    /// How many receipts there were in all: those of an earlier cluster have the same generations.
+    pub(crate) reloads: u64,
     /// Answers to actions, the last few.
     pub(crate) replies: VecDeque<Reply>,
 }
@@ -154,6 +156,7 @@ impl App {
                 gone: false,
                 exits: VecDeque::new(),
                 receipts: VecDeque::new(),
+                reloads: 0,
                 replies: VecDeque::new(),
             }),
             memory: Mutex::default(),
@@ -340,6 +343,7 @@ impl Kept {
         if self.receipts.len() == RECEIPTS {
             self.receipts.pop_front();
         }
+        self.reloads += 1;
         self.receipts.push_back(receipt);
     }
 

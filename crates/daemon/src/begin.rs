@@ -8,9 +8,13 @@ use crate::state::stored::{State, Stored};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
+/// The variable by which each worker knows whose it is.
+pub(crate) const HOME: &str = "EVERUP_HOME";
+
 impl Daemon {
     /// Begins with what the disk says: apps that ran are started again.
     pub(crate) fn restore(self: &Arc<Self>) {
+        self.end_orphans();
         let state = match disk::load::<State>(&self.home.state()) {
             Found::Nothing => return,
             Found::Last(state) => state,
@@ -46,6 +50,22 @@ impl Daemon {
             let app = stored.revive(Arc::clone(inherited));
             if self.admit(&app) && app.kept().wanted && app.kept().spec.autostart != Some(false) {
                 self.start_again(&app);
+            }
+        }
+    }
+
+    /// Workers of a daemon and a keeper of this home that were killed together, and that no state knows: nobody else would
+    /// ever end them.
+    fn end_orphans(&self) {
+        let home = self.home.path().to_string_lossy();
+        // Whoever started us may have been a worker himself.
+        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+        let ours = [std::process::id(), parent];
+        for pid in proc::all().into_iter().filter(|pid| !ours.contains(pid)) {
+            if proc::variable(pid, HOME).is_some_and(|of| of == home)
+                && let Some(mark) = proc::variable(pid, everup::spec::MARK)
+            {
+                everup::cluster::end_stray(pid, &mark);
             }
         }
     }

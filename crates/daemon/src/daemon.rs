@@ -12,7 +12,7 @@ use crate::output::Outputs;
 use crate::sample::Samples;
 use crate::saving::Saving;
 use crate::state::stored::Stored;
-use crate::target::{self, Meant, Named};
+use crate::target::{self, Meant, Missing, Named};
 use crate::thrift::Thrift;
 use everup_api::{AppSpec, Error, ErrorCode};
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ pub(crate) struct Daemon {
     pub(crate) exits: Option<everup::estate::Exits>,
     /// The way to another program; `None` without a keeper.
     pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+    /// Why the last upgrade was taken back.
+    pub(crate) fell_back: Option<String>,
     /// The program that takes over when this process ends.
     successor: Mutex<Option<everup_keeper::Checked>>,
     list: Mutex<List>,
@@ -87,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) incarnation: u64,
     pub(crate) exits: Option<everup::estate::Exits>,
     pub(crate) upgrade: Option<everup_keeper::Upgrade>,
+    pub(crate) fell_back: Option<String>,
 }
 
 impl Daemon {
@@ -109,6 +112,7 @@ impl Daemon {
             incarnation: parts.incarnation,
             exits: parts.exits,
             upgrade: parts.upgrade,
+            fell_back: parts.fell_back,
             successor: Mutex::default(),
             list: Mutex::default(),
             ending: watch::Sender::new(Ending::No),
@@ -174,21 +178,43 @@ impl Daemon {
         self.journal.tell(event, None, None, data);
     }
 
+    /// The app was never started: it has not been there. Only for who has its turn.
+    pub(crate) fn unmake(&self, app: &App) {
+        let ids = self.remove(app);
+        self.list().ids.give_back(&ids);
+        app.changed();
+    }
+
     /// The app is in no list any more. Only for who has its turn.
     pub(crate) fn forget(&self, app: &App) {
+        let ids = self.remove(app);
+        let mut list = self.list();
+        for id in ids {
+            list.ids.release(id);
+        }
+        drop(list);
+        app.changed();
+    }
+
+    fn remove(&self, app: &App) -> Vec<u32> {
         let mut list = self.list();
         list.apps.remove(&app.name);
         let mut kept = app.kept();
         kept.gone = true;
-        for id in kept.record.ids() {
-            list.ids.release(id);
-        }
-        drop(kept);
-        app.changed();
+        kept.record.ids()
     }
 
-    /// Whom the targets mean.
+    /// Whom the targets mean; each must be somebody's.
     pub(crate) fn targets(&self, targets: &[String]) -> Result<Vec<Target>, Error> {
+        let (found, mut missing) = self.targets_found(targets)?;
+        match missing.pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(found),
+        }
+    }
+
+    /// Whom the targets mean, and which mean nobody; an error if all do.
+    pub(crate) fn targets_found(&self, targets: &[String]) -> Result<(Vec<Target>, Missing), Error> {
         if targets.is_empty() {
             let error = Error::new(ErrorCode::MissingField, "no target is named");
             return Err(error.with_hint("give a name, an id, a namespace, /a regular expression/ or `all`"));
@@ -208,7 +234,8 @@ impl Daemon {
             app: Arc::clone(&apps[app]),
             id,
         };
-        Ok(target::meant(&named, targets)?.into_iter().map(target).collect())
+        let (found, missing) = target::meant(&named, targets)?;
+        Ok((found.into_iter().map(target).collect(), missing))
     }
 
     /// Looks at the system for what an app needs, in a thread that may wait.
@@ -218,7 +245,10 @@ impl Daemon {
         inherited: &Arc<Variables>,
     ) -> Result<Prepared, Error> {
         let (launcher, spec, inherited) = (Arc::clone(&self.launcher), spec.clone(), Arc::clone(inherited));
-        blocking(move || launcher.prepare(&spec, &inherited)).await?
+        let mut prepared = blocking(move || launcher.prepare(&spec, &inherited)).await??;
+        let home = self.home.path().as_os_str().to_owned();
+        prepared.spec.env.push((crate::begin::HOME.into(), home));
+        Ok(prepared)
     }
 
     /// The app is different from what is written down.

@@ -2,7 +2,8 @@
 
 use crate::app::{App, REPLIES, Reply};
 use crate::axm::{self, Said};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, blocking};
+use crate::record::NotBound;
 use crate::view;
 use everup::{Event, Events, Outcome};
 use serde_json::Map;
@@ -13,6 +14,7 @@ pub(crate) async fn follow(daemon: Arc<Daemon>, app: Arc<App>, mut events: Event
     while let Some((at, event)) = events.recv_at().await {
         let now = view::at(at);
         daemon.thrift.used();
+        not_bound(&daemon, &app, &event).await;
         let ended = note(&daemon, &app, &event, now);
         tell(&daemon, &app, &event);
         app.changed();
@@ -22,6 +24,24 @@ pub(crate) async fn follow(daemon: Arc<Daemon>, app: Arc<App>, mut events: Event
             tokio::task::spawn_blocking(move || drop(run));
         }
     }
+}
+
+/// Who holds an address is looked up once: each worker has the same trouble.
+async fn not_bound(daemon: &Daemon, app: &App, event: &Event) {
+    let Event::BindFailed { address, errno, .. } = event else {
+        return;
+    };
+    let same = |known: &NotBound| known.address == *address && known.errno == *errno;
+    if app.kept().record.not_bound.as_ref().is_some_and(same) {
+        return;
+    }
+    let (launcher, asked, errno) = (Arc::clone(&daemon.launcher), address.clone(), *errno);
+    let why = blocking(move || launcher.explain_bind(&asked, errno)).await;
+    app.kept().record.not_bound = why.ok().map(|why| NotBound {
+        address: address.clone(),
+        errno,
+        why,
+    });
 }
 
 /// What the disk must know of it.
@@ -127,18 +147,27 @@ fn because(kept: &crate::app::Kept, outcome: Outcome) -> String {
     ) {
         return format!("it could not be started: {why}");
     }
-    match outcome {
+    let died = match outcome {
         Outcome::Failed { status: Some(status) } => {
             format!("its workers kept dying; the last one ended with {status}")
         }
         _ => "its workers kept dying".into(),
+    };
+    match &kept.record.not_bound {
+        Some(not_bound) => format!("{died}; {}", not_bound.why),
+        None => died,
     }
 }
 
 fn tell(daemon: &Daemon, app: &App, event: &Event) {
-    let Some((name, slot, data)) = crate::told::told(event) else {
+    let Some((name, slot, mut data)) = crate::told::told(event) else {
         return;
     };
+    if matches!(event, Event::BindFailed { .. })
+        && let Some(not_bound) = &app.kept().record.not_bound
+    {
+        data.insert("why".into(), not_bound.why.clone().into());
+    }
     let id = slot.and_then(|slot| Some(app.kept().record.places.get(&slot)?.id));
     daemon.journal.tell(name, Some(&app.name), id, data);
 }

@@ -24,6 +24,20 @@ impl Ids {
         self.taken.insert(id)
     }
 
+    /// These were never seen: as if they had not been given, as far as none came after them.
+    pub(crate) fn give_back(&mut self, ids: &[u32]) {
+        for id in ids {
+            self.release(*id);
+        }
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        while let Some(id) = ids.pop() {
+            if self.next == id.saturating_add(1) {
+                self.next = id;
+            }
+        }
+    }
+
     /// Nobody has it any more.
     pub(crate) fn release(&mut self, id: u32) {
         self.taken.remove(&id);
@@ -47,6 +61,17 @@ mod tests {
             ids.release(id);
         }
         assert_eq!(ids.take(), 0);
+    }
+
+    #[test]
+    fn what_nobody_saw_was_not_given() {
+        let mut ids = Ids::default();
+        let (first, unseen) = (ids.take(), [ids.take(), ids.take()]);
+        ids.give_back(&unseen);
+        assert_eq!((first, ids.take(), ids.take()), (0, 1, 2));
+        // Another one came after it.
+        ids.give_back(&[1]);
+        assert_eq!(ids.take(), 3);
     }
 
     #[test]

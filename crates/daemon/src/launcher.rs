@@ -20,6 +20,11 @@ pub trait Launcher: fmt::Debug + Send + Sync + 'static {
 
     /// Why a cluster could not be started, with a hint.
     fn explain(&self, error: StartError) -> Error;
+
+    /// Why an address could not be had, and who has it, in words. It may take its time.
+    fn explain_bind(&self, address: &str, errno: i32) -> String {
+        format!("it could not listen on {address}: error {errno}")
+    }
 }
 
 /// An app that can be started.

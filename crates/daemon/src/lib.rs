@@ -31,6 +31,7 @@ mod output;
 mod pids;
 mod proc;
 mod record;
+mod remembered;
 mod room;
 mod sample;
 mod saving;
@@ -45,4 +46,5 @@ mod view;
 
 pub use http::openapi;
 pub use launcher::{Calls, Facts, Fired, Firing, Launcher, Prepared, Purpose, Triggers};
+pub use remembered::Remembered;
 pub use serve::{Config, DaemonError, kept, main};

@@ -20,6 +20,7 @@ impl Daemon {
             home: self.home.path().into(),
             uptime_ms: view::millis(self.begun.elapsed()),
             incarnation: self.incarnation,
+            fell_back: self.fell_back.clone(),
         }
     }
 
@@ -103,6 +104,12 @@ impl Daemon {
             because: kept
                 .because
                 .clone()
+                .or_else(|| {
+                    kept.record
+                        .not_bound
+                        .as_ref()
+                        .map(|not_bound| not_bound.why.clone())
+                })
                 .or_else(|| self.outputs.logs().trouble(&kept.spec.name)),
             others: others.collect(),
             instances,
@@ -195,6 +202,15 @@ fn why(app: &App, limit: usize, lines: impl Fn(&App, u32) -> Option<Vec<String>>
     }
     let summary = match (&kept.because, exits.first()) {
         (Some(because), _) => format!("{} is {}: {because}", app.name, kept.state_name()),
+        (None, _) if kept.record.not_bound.is_some() => format!(
+            "{} is {}: {}",
+            app.name,
+            kept.state_name(),
+            kept.record
+                .not_bound
+                .as_ref()
+                .map_or("", |not_bound| not_bound.why.as_str())
+        ),
         (None, Some(exit)) => format!(
             "{} is {}; worker {} ended at {}: {}",
             app.name,

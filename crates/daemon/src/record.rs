@@ -5,7 +5,7 @@
 //! belongs to the present cluster only. Must not know: clusters, files, HTTP.
 
 use crate::view;
-use everup::{Death, Event, ExitReason, Phase};
+use everup::{Death, Event, ExitReason, Phase, Verdict};
 use everup_api::v1::LastExit;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,12 +21,27 @@ pub(crate) struct Record {
     forked: BTreeSet<u32>,
     /// Why a worker could not even be started, the first time in the present cluster.
     pub(crate) not_started: Option<String>,
+    /// An address that a worker could not have, since one was ready last.
+    #[serde(default)]
+    pub(crate) not_bound: Option<NotBound>,
     /// Whether all were ready, and nobody has died since.
     pub(crate) all_ready: bool,
     /// Slots that wait until they are filled again.
     pub(crate) waiting: BTreeSet<u32>,
     /// The reload that is going on, or was last.
     pub(crate) reload: Option<Stage>,
+    /// Restarts by slot that count only if that reload is done: its new workers, where others were before.
+    #[serde(default)]
+    rolled: BTreeMap<u32, u64>,
+}
+
+/// An address that could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct NotBound {
+    pub(crate) address: String,
+    pub(crate) errno: i32,
+    /// In words, with who has it.
+    pub(crate) why: String,
 }
 
 /// How far a reload is.
@@ -69,8 +84,10 @@ impl Record {
         self.forked.clear();
         self.waiting.clear();
         self.not_started = None;
+        self.not_bound = None;
         self.all_ready = false;
         self.reload = None;
+        self.rolled.clear();
     }
 
     /// The cluster is as this says: some of what happened was not heard.
@@ -101,7 +118,7 @@ impl Record {
                 pid,
                 generation,
             } => {
-                self.forked(slot.0);
+                self.forked(slot.0, *generation);
                 self.lives.insert(
                     worker.0,
                     Life {
@@ -121,6 +138,7 @@ impl Record {
                 if let Some(life) = self.lives.get_mut(&worker.0) {
                     life.ready = true;
                 }
+                self.not_bound = None;
             }
             Event::AllReady { .. } => self.all_ready = true,
             Event::Exit {
@@ -148,6 +166,9 @@ impl Record {
                 total,
                 ..
             } => {
+                if self.reload.is_none_or(|stage| stage.generation != *generation) {
+                    self.rolled.clear();
+                }
                 self.reload = Some(Stage {
                     generation: *generation,
                     phase: *phase,
@@ -155,7 +176,7 @@ impl Record {
                     total: *total,
                 });
             }
-            Event::Reloaded(_) => self.reload = None,
+            Event::Reloaded(receipt) => self.reloaded(receipt.verdict == Verdict::Done),
             Event::Stopped { .. } => {
                 self.lives.clear();
                 self.waiting.clear();
@@ -165,11 +186,24 @@ impl Record {
         }
     }
 
-    fn forked(&mut self, slot: u32) {
+    fn forked(&mut self, slot: u32, generation: u32) {
         self.waiting.remove(&slot);
         let again = !self.forked.insert(slot);
         if let Some(place) = self.places.get_mut(&slot).filter(|_| again) {
             place.restarts += 1;
+            if self.reload.is_some_and(|stage| stage.generation == generation) {
+                *self.rolled.entry(slot).or_default() += 1;
+            }
+        }
+    }
+
+    /// Workers of a reload that failed were tried, and took nobody's place for good.
+    fn reloaded(&mut self, done: bool) {
+        self.reload = None;
+        for (slot, tried) in std::mem::take(&mut self.rolled) {
+            if let Some(place) = self.places.get_mut(&slot).filter(|_| !done) {
+                place.restarts = place.restarts.saturating_sub(tried);
+            }
         }
     }
 

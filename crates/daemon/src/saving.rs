@@ -79,6 +79,13 @@ pub(crate) async fn save(daemon: Arc<Daemon>) {
 /// Writes once more, at the end.
 pub(crate) async fn save_last(daemon: &Daemon) {
     write(daemon, &mut None).await;
+    tidy(daemon);
+}
+
+/// Nothing is left of writers that were killed.
+pub(crate) fn tidy(daemon: &Daemon) {
+    disk::tidy(&daemon.home.state());
+    disk::tidy(&daemon.home.saved());
 }
 
 async fn write(daemon: &Daemon, last: &mut Option<Vec<u8>>) -> Option<String> {

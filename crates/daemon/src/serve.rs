@@ -103,6 +103,7 @@ pub fn main(config: Config, signals: Signals) -> Result<(), DaemonError> {
         incarnation: 1,
         exits: None,
         upgrade: None,
+        fell_back: None,
     });
     fs::write(daemon.home.pid_file(), format!("{}\n", std::process::id())).map_err(failed)?;
     // The main thread may be one that was cloned without exec: nothing may rely on its thread id.
@@ -153,6 +154,7 @@ pub fn kept(handoff: Handoff, launcher: Arc<dyn Launcher>) -> i32 {
             incarnation,
             exits: Some(adopt::exits(exits)),
             upgrade: Some(upgrade),
+            fell_back: fell_back.clone(),
         })
     });
     let (daemon, listener, signals, legacy) = match begun {
@@ -216,6 +218,7 @@ fn run(
     runtime.block_on(async {
         listener.set_nonblocking(true).map_err(system("use the socket"))?;
         let listener = tokio::net::UnixListener::from_std(listener).map_err(system("use the socket"))?;
+        saving::tidy(&daemon);
         obey(&daemon, signals).map_err(system("start a thread for signals"))?;
         if let Some((legacy, ready)) = left {
             for what in &legacy.trouble {

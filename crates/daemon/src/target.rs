@@ -19,11 +19,23 @@ pub(crate) struct Meant {
     pub(crate) id: Option<u32>,
 }
 
-/// Whom all the targets mean, each app once, in the order of the list.
-pub(crate) fn meant(apps: &[Named<'_>], targets: &[String]) -> Result<Vec<Meant>, Error> {
+/// Targets that are nobody's, and what is said of each.
+pub(crate) type Missing = Vec<(String, Error)>;
+
+/// Whom all the targets mean, each app once, in the order of the list; and which mean nobody. If none means anybody, that
+/// is an error.
+pub(crate) fn meant(apps: &[Named<'_>], targets: &[String]) -> Result<(Vec<Meant>, Missing), Error> {
     let mut found: Vec<Meant> = Vec::new();
+    let mut missing = Missing::new();
     for target in targets {
-        for new in one(apps, target)? {
+        let those = match one(apps, target) {
+            Err(error) if error.code == ErrorCode::UnknownApp => {
+                missing.push((target.clone(), error));
+                continue;
+            }
+            those => those?,
+        };
+        for new in those {
             match found.iter_mut().find(|known| {
                 known.app == new.app && (known.id.is_none() || new.id.is_none() || known.id == new.id)
             }) {
@@ -33,8 +45,11 @@ pub(crate) fn meant(apps: &[Named<'_>], targets: &[String]) -> Result<Vec<Meant>
             }
         }
     }
+    if found.is_empty() && !missing.is_empty() {
+        return Err(missing.swap_remove(0).1);
+    }
     found.sort_by_key(|meant| (meant.app, meant.id));
-    Ok(found)
+    Ok((found, missing))
 }
 
 fn one(apps: &[Named<'_>], target: &str) -> Result<Vec<Meant>, Error> {
@@ -129,7 +144,8 @@ mod tests {
 
     fn names(targets: &[&str]) -> Vec<(&'static str, Option<u32>)> {
         let targets: Vec<String> = targets.iter().map(|text| (*text).into()).collect();
-        let found = meant(&APPS, &targets).unwrap();
+        let (found, missing) = meant(&APPS, &targets).unwrap();
+        assert!(missing.is_empty());
         found
             .iter()
             .map(|meant| (APPS[meant.app].name, meant.id))
@@ -169,6 +185,9 @@ mod tests {
             meant(&APPS, &["/(/".into()]).unwrap_err().code,
             ErrorCode::InvalidValue
         );
-        assert_eq!(meant(&[], &["all".into()]).unwrap(), []);
+        assert_eq!(meant(&[], &["all".into()]).unwrap().0, []);
+        let (found, missing) = meant(&APPS, &["zzz".into(), "api".into()]).unwrap();
+        assert_eq!(found, [Meant { app: 1, id: None }]);
+        assert_eq!(missing[0].0, "zzz");
     }
 }

@@ -18,8 +18,8 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-/// Bytes read at once: as many as libuv reads.
-pub(crate) const READ_BUFFER: usize = 64 * 1024;
+/// Bytes read at once.
+pub(crate) const READ_BUFFER: usize = 16 * 1024;
 /// Descriptors received at once. The kernel never joins two messages that carry some.
 const RECEIVED_AT_ONCE: usize = 8;
 

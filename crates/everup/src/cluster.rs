@@ -23,7 +23,7 @@ use crate::event::Outcome;
 use crate::handle::WorkerHandle;
 use crate::history::{ExitRecord, History};
 use crate::limits::LimitsError;
-use crate::message::{Handle, SendError};
+use crate::message::{Handle, InputError, SendError};
 use crate::roster::Roster;
 use crate::spec::Spec;
 use everup_core::app::{Accepted, Status, WorkerStatus};
@@ -206,6 +206,15 @@ impl Cluster {
     /// or on its way out.
     pub fn replace(&self, worker: WorkerId, cause: Cause) {
         self.commander.send(Command::Replace(worker, cause));
+    }
+
+    /// Writes to a worker's standard input, if that is a pipe of ours ([`Spec::stdin`]): all of it, or nothing.
+    ///
+    /// # Errors
+    /// [`InputError`].
+    pub fn input(&self, worker: WorkerId, bytes: Vec<u8>) -> Result<(), InputError> {
+        let written = self.commander.ask(|answer| Command::Input(worker, bytes, answer));
+        written.unwrap_or(Err(InputError::Gone))
     }
 
     /// Cuts the channel without a word.

@@ -155,7 +155,7 @@ pub use handle::WorkerHandle;
 pub use health::{HealthSpec, ProbePlan, ReadySign};
 pub use history::{ExitRecord, Sequel};
 pub use limits::Limits;
-pub use message::{Handle, SendError};
+pub use message::{Handle, InputError, SendError};
 pub use output::{Line, LineSink, Stream};
 pub use spec::{Ask, Channel, Listen, ListenAddress, OpenOutput, Output, Spec, StopPlan};
 pub use sys::inherited::possess;

@@ -285,6 +285,35 @@ impl From<UnixStream> for Handle {
     }
 }
 
+/// Why nothing was written to a worker's standard input.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// The worker is gone.
+    #[error("the worker is gone")]
+    Gone,
+    /// Its standard input is not ours.
+    #[error("its standard input is no pipe of ours")]
+    None,
+    /// It is longer than [`InputError::LONGEST`].
+    #[error("more than {} bytes", InputError::LONGEST)]
+    TooLong,
+    /// It does not read, and the pipe is full.
+    #[error("it does not read its standard input, and the pipe is full")]
+    Full,
+    /// It has closed its standard input.
+    #[error("it has closed its standard input")]
+    Closed,
+    /// The system says something else.
+    #[error("write to its standard input")]
+    System(#[source] io::Error),
+}
+
+impl InputError {
+    /// The longest piece, in bytes: what a pipe keeps together (`PIPE_BUF` of Linux).
+    pub const LONGEST: usize = 4096;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

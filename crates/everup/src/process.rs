@@ -124,14 +124,20 @@ impl Process {
             Some((Some(code), ..)) => Some(ExitStatus::Code(code)),
             Some((None, Some(signal), core)) => Some(ExitStatus::Signal { signal, core }),
             Some((None, None, _)) => Some(ExitStatus::Unknown),
-            // Not reaped yet: whoever is its parent now does it in a moment.
-            None if exits.is_some() && self.zombie() => None,
-            None => Some(ExitStatus::Unknown),
+            None => self.remains(exits.is_some()),
         }
     }
 
-    fn zombie(&self) -> bool {
-        read_stat(OsStr::new(&self.pid.to_string())).is_some_and(|seen| seen.zombie())
+    /// What the kernel shows of one that nobody has reaped: its parent may be an init that does so late, or never.
+    fn remains(&self, others: bool) -> Option<ExitStatus> {
+        match read_stat(OsStr::new(&self.pid.to_string())) {
+            Some(Seen {
+                left: Some(status), ..
+            }) => Some(of_wait(status)),
+            // It is shown to some only: whoever is its parent reaps it in a moment.
+            Some(seen) if others && seen.zombie() => None,
+            _ => Some(ExitStatus::Unknown),
+        }
     }
 
     /// Whether it has this socket open, as far as can be seen.
@@ -258,6 +264,26 @@ struct Seen {
     /// Whether it has no memory any more: it is ending, has no environment by which it could be known, and may still
     /// have open sockets, and children that have not come to us yet.
     empty: bool,
+    /// Of a zombie: how it ended, as `wait` gives it, if we may know.
+    left: Option<i32>,
+}
+
+/// A status of `wait`.
+fn of_wait(status: i32) -> ExitStatus {
+    if libc::WIFEXITED(status) {
+        return ExitStatus::Code(libc::WEXITSTATUS(status));
+    }
+    ExitStatus::Signal {
+        signal: libc::WTERMSIG(status),
+        core: libc::WCOREDUMP(status),
+    }
+}
+
+/// Whether the kernel tells us of this process what it tells only some: it shows them 0 otherwise.
+fn may_look_into(pid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let us = rustix::process::geteuid().as_raw();
+    us == 0 || std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|owner| owner.uid() == us)
 }
 
 impl Seen {
@@ -394,16 +420,26 @@ fn processes() -> Vec<Seen> {
 }
 
 /// `man 5 proc_pid_stat`: `pid (comm) state ppid pgrp session …`, where comm may hold anything; the 22nd field is the
-/// start time, the 23rd the size.
+/// start time, the 23rd the size, the 52nd a zombie's status.
 fn read_stat(pid: &OsStr) -> Option<Seen> {
     let pid: u32 = std::str::from_utf8(pid.as_bytes()).ok()?.parse().ok()?;
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after_comm = stat.iter().rposition(|&byte| byte == b')')? + 2;
     let rest = String::from_utf8_lossy(stat.get(after_comm..)?).into_owned();
     let fields: Vec<&str> = rest.split(' ').collect();
+    let state = *fields.first()?.as_bytes().first()?;
+    let left = || {
+        fields
+            .get(49)?
+            .trim_end()
+            .parse()
+            .ok()
+            .filter(|_| may_look_into(pid))
+    };
     Some(Seen {
         pid,
-        state: *fields.first()?.as_bytes().first()?,
+        left: if state == b'Z' { left() } else { None },
+        state,
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,

@@ -56,6 +56,8 @@ pub struct Spec {
     /// Descriptors that every worker inherits, by their number in the worker (3 or more).
     #[serde(skip)]
     pub inherit: BTreeMap<i32, OwnedFd>,
+    /// Workers' standard input is a pipe that [`Cluster::input`](crate::Cluster::input) writes to. Otherwise it is `/dev/null`.
+    pub stdin: bool,
     /// What becomes of the workers' standard output and error.
     #[serde(skip)]
     pub output: Output,
@@ -122,6 +124,7 @@ impl Spec {
             listen: Vec::new(),
             descriptors: BTreeMap::new(),
             inherit: BTreeMap::new(),
+            stdin: false,
             output: Output::Inherit,
             stop: StopPlan::default(),
             listen_timeout: None,
@@ -260,6 +263,9 @@ pub trait OpenOutput: Send + Sync + fmt::Debug {
 pub struct StopPlan {
     /// How it is asked.
     pub ask: Ask,
+    /// How it is asked when nobody takes its place: the cluster stops, or is restarted. `None`, the default: in the same
+    /// way.
+    pub at_stop: Option<Ask>,
     /// From the asking until SIGKILL to its whole process tree. 5 s by default. When a worker is replaced, it begins
     /// after [`drain_timeout`](Self::drain_timeout).
     pub kill_timeout: Duration,
@@ -273,6 +279,7 @@ impl Default for StopPlan {
     fn default() -> Self {
         Self {
             ask: Ask::Disconnect,
+            at_stop: None,
             kill_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
             max_draining: 2,

@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::thread::Timespec;
 
 use crate::arguments::{FELL_BACK, UPGRADED, resume};
+use crate::guard::Guard;
 use crate::handoff::{Handoff, tell};
 use crate::link::Link;
 use crate::log;
@@ -106,6 +107,9 @@ impl Keeper {
 
     /// The child: a daemon in a thread of its own, and a watch over us.
     fn child(&self) -> i32 {
+        if !self.link.begin(self.root.incarnation, std::process::id()) {
+            return 1;
+        }
         process::name_thread(c"everup");
         let handoff = Handoff::new(&self.root, self.memory.fd().as_raw_fd(), &self.link);
         let (Ok(handoff), Ok(())) = (handoff, signals::unblock(&[libc::SIGCHLD])) else {
@@ -131,14 +135,19 @@ impl Keeper {
 impl Loop {
     /// Waits for something and deals with it. Gives an exit code when all is done.
     fn turn(&mut self) -> Option<u8> {
+        let mut ended = None;
         if let Daemon::Waits { until } = self.daemon
             && until <= Instant::now()
         {
             self.start();
+            // Who ended before SIGCHLD was ours to read (in a take-over) is announced by nobody.
+            ended = self.reap();
         }
-        self.wait();
-        self.read_signals();
-        let ended = self.reap();
+        if ended.is_none() {
+            self.wait();
+            self.read_signals();
+            ended = self.reap();
+        }
         if let Some(status) = ended {
             return self.ended(status);
         }
@@ -326,8 +335,14 @@ impl Loop {
         root.previous = Some("an upgrade".to_owned());
         root.old_program = mem::replace(&mut root.program, program.clone());
         self.keeper.save();
-        let error = self.exec(&program, UPGRADED);
-        let why = format!("the new program could not be started: {error}");
+        let why = match self.leave_a_guard() {
+            Ok(guard) => {
+                let error = self.exec(&program, UPGRADED);
+                process::signal_child(guard, libc::SIGKILL);
+                format!("the new program could not be started: {error}")
+            }
+            Err(error) => format!("nobody could stand by for the new program: {error}"),
+        };
         log::line(format_args!("{why}"));
         self.keeper.root = before;
         self.keeper.root.fell_back = Some(why);
@@ -335,6 +350,15 @@ impl Loop {
         self.daemon = Daemon::Waits {
             until: Instant::now(),
         };
+    }
+
+    /// From here on nothing may be opened or closed before the exec.
+    fn leave_a_guard(&self) -> io::Result<u32> {
+        let keeper = &self.keeper;
+        let limit = keeper.config.trial + keeper.config.grace;
+        let guard = Guard::new(&keeper.root, keeper.memory.fd().as_raw_fd(), &keeper.link, limit);
+        let guard = guard.ok_or(io::ErrorKind::NotFound)?;
+        process::clone_sharing_descriptors(|| guard.stand_by())
     }
 
     /// The old program comes back.

@@ -14,7 +14,8 @@
 //! - The keeper dies: the daemon notices and becomes the keeper (exec keeps pid, children and descriptors), which clones
 //!   a daemon, which adopts. The same path.
 //! - Upgrade: the daemon ends with a code of its own ([`Upgrade`]), the keeper becomes the new program, which clones a
-//!   daemon, which adopts. If that does not get ready in time, the old program comes back: it is kept open.
+//!   daemon, which adopts. If that does not get ready in time, the old program comes back: it is kept open. Until a new
+//!   daemon is ready, a copy of the old keeper (the guard) has all descriptors too, should the new program end or hang.
 //!
 //! The keeper opens no descriptor while a daemon runs, names the daemon by its pid only (it is its parent, and nobody else
 //! reaps it), and knows nothing of apps, workers, the control API or configuration.
@@ -23,6 +24,7 @@ mod arguments;
 mod check;
 mod ensure;
 mod exits;
+mod guard;
 mod handoff;
 mod keeper;
 mod link;

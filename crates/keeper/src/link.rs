@@ -6,11 +6,13 @@
 //! 2        the bell: half a word, changes with each end
 //! 3        the last incarnation that reported ready
 //! 4        not 0: whoever started the keeper was told how it went
+//! 5        the last daemon that was started: pid << 32 | half of its incarnation
+//! 6        daemons up to this incarnation are not to be: a guard takes over
 //! 8        how long the path of the new program is, in bytes; then the path
 //! 1024     ends: a ring; pid << 32 | status + 1
 //! ```
 //!
-//! The keeper writes the ends, the daemon writes the rest. Every word is valid by itself, so each may be killed at any time.
+//! The keeper writes the ends, a guard the claim, the daemon writes the rest. Every word is valid by itself, so each may be killed at any time.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -33,6 +35,8 @@ const COUNT: usize = 1;
 const BELL: usize = 2;
 const READY: usize = 3;
 const TOLD: usize = 4;
+const DAEMON: usize = 5;
+const CLAIM: usize = 6;
 const PATH: usize = 8;
 const PATH_BYTES: usize = 4096;
 const ENDS: usize = 1024;
@@ -132,6 +136,25 @@ impl Link {
         self.words.word(TOLD).load(Ordering::SeqCst) != 0
     }
 
+    /// A daemon says that it is there. `false`: it is not to be.
+    pub(crate) fn begin(&self, incarnation: u64, pid: u32) -> bool {
+        let word = u64::from(pid) << 32 | incarnation & u64::from(u32::MAX);
+        self.words.word(DAEMON).store(word, Ordering::SeqCst);
+        incarnation > self.words.word(CLAIM).load(Ordering::SeqCst)
+    }
+
+    /// The last daemon: half of its incarnation, and its pid.
+    pub(crate) fn daemon(&self) -> (u32, u32) {
+        let word = self.words.word(DAEMON).load(Ordering::SeqCst);
+        let half = |word| u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0);
+        (half(word), half(word >> 32))
+    }
+
+    /// Daemons up to this incarnation that have not begun yet are not to be.
+    pub(crate) fn claim(&self, incarnation: u64) {
+        self.words.word(CLAIM).store(incarnation, Ordering::SeqCst);
+    }
+
     /// Asks for another program.
     pub(crate) fn set_program(&self, path: &OsStr) -> io::Result<()> {
         let bytes = path.as_bytes();
@@ -222,6 +245,17 @@ mod tests {
             assert_eq!(waiter.join().unwrap(), Some(status(1 << 8)));
         });
         assert_eq!(link.wait_for_end(2, 5, Duration::from_millis(1)), None);
+    }
+
+    #[test]
+    fn a_daemon_begins_unless_a_guard_was_first() {
+        let (link, _) = Link::create().unwrap();
+        assert_eq!(link.daemon(), (0, 0));
+        assert!(link.begin(1, 4_000_000));
+        assert_eq!(link.daemon(), (1, 4_000_000));
+        link.claim(2);
+        assert!(!link.begin(2, 7));
+        assert!(link.begin(3, 8));
     }
 
     #[test]

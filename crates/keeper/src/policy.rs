@@ -9,11 +9,26 @@ pub(crate) const UPGRADE: i32 = 75;
 /// A daemon that lives shorter was restarted in vain.
 const QUICK: Duration = Duration::from_secs(5);
 /// So many quick ends in a row cost no pause, if the daemon had been ready: it is being killed, it does not fail.
-const FREE: u32 = 10;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const FREE: u32 = 60;
+/// After those: requests wait as long as there is no daemon.
+const READY_PAUSES: Pauses = Pauses {
+    first: Duration::from_millis(50),
+    longest: Duration::from_millis(500),
+};
+/// Who never gets ready fails for a reason of its own.
+const UNREADY_PAUSES: Pauses = Pauses {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(5),
+};
 /// So many daemons that never were ready are enough, where there is something better to do than to go on.
 const ENOUGH: u32 = 3;
+
+/// Pauses that double.
+#[derive(Debug, Clone, Copy)]
+struct Pauses {
+    first: Duration,
+    longest: Duration,
+}
 
 /// How one daemon's life went.
 #[derive(Debug, Clone, Copy)]
@@ -86,12 +101,17 @@ impl Record {
             return Duration::ZERO;
         }
         self.quick = self.quick.saturating_add(1);
-        let counted = self.quick.saturating_sub(if life.ready { FREE } else { 0 });
-        match counted.checked_sub(1) {
+        let (free, pauses) = if life.ready {
+            (FREE, READY_PAUSES)
+        } else {
+            (0, UNREADY_PAUSES)
+        };
+        match self.quick.saturating_sub(free).checked_sub(1) {
             None => Duration::ZERO,
-            Some(doublings) => FIRST_PAUSE
+            Some(doublings) => pauses
+                .first
                 .saturating_mul(1 << doublings.min(10))
-                .min(LONGEST_PAUSE),
+                .min(pauses.longest),
         }
     }
 }
@@ -146,8 +166,10 @@ mod tests {
     #[test]
     fn a_daemon_that_is_killed_comes_back_at_once() {
         let mut record = running();
-        assert_eq!(pauses(&mut record, &life(KILLED, 10, true), 10), [0; 10]);
-        assert_eq!(pauses(&mut record, &life(KILLED, 10, true), 2), [100, 200]);
+        assert_eq!(pauses(&mut record, &life(KILLED, 10, true), 60), [0; 60]);
+        let slower = pauses(&mut record, &life(KILLED, 10, true), 50);
+        assert_eq!(slower[..6], [50, 100, 200, 400, 500, 500]);
+        assert_eq!(slower[49], 500);
         assert_eq!(pauses(&mut record, &life(KILLED, 5000, true), 1), [0]);
         assert_eq!(pauses(&mut record, &life(KILLED, 10, true), 1), [0]);
     }

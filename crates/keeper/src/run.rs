@@ -41,15 +41,18 @@ pub struct Config {
     pub daemon: fn(Handoff) -> i32,
     /// After an upgrade the new daemon has so long to become ready, else the old program comes back.
     pub trial: Duration,
+    /// A new program that is neither ready nor has given way so long after that is killed, and the old one comes back.
+    pub grace: Duration,
 }
 
 impl Config {
-    /// With this daemon; a new program is on trial for 10 s.
+    /// With this daemon; a new program is on trial for 10 s, and killed after 15 s.
     #[must_use]
     pub fn new(daemon: fn(Handoff) -> i32) -> Self {
         Self {
             daemon,
             trial: Duration::from_secs(10),
+            grace: Duration::from_secs(5),
         }
     }
 }

@@ -16,10 +16,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("everup-api", &[]),
     ("everup-config", &["everup-api"]),
     ("everup", &["everup-core"]),
-    (
-        "everup-daemon",
-        &["everup", "everup-core", "everup-api", "everup-keeper"],
-    ),
+    ("everup-daemon", &["everup", "everup-api", "everup-keeper"]),
     (
         "everup-cli",
         &[

@@ -59,6 +59,9 @@ pub struct Pong {
     pub uptime_ms: u64,
     /// How many daemons this keeper, and those before it that handed over to it, have had: 1 is the first.
     pub incarnation: u64,
+    /// Why the last upgrade was taken back, if it was.
+    #[serde(default)]
+    pub fell_back: Option<String>,
 }
 
 /// All apps that were asked for, by the lowest id.

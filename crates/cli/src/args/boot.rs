@@ -61,7 +61,6 @@ pub(crate) enum BootVerb {
 
 /// Commands of pm2 that everup has not, so that it can say why.
 #[derive(Debug, Subcommand)]
-#[command(disable_help_flag = true)]
 pub(crate) enum NotVerb {
     #[command(hide = true)]
     Link(Rest),
@@ -121,6 +120,7 @@ pub(crate) enum NotVerb {
 
 /// Whatever is behind the name of a command that does not exist.
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Rest {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub(crate) rest: Vec<std::ffi::OsString>,
@@ -302,6 +302,9 @@ pub(crate) struct UnsetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SlistArgs {
     /// As a tree instead of JSON
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "json")]
     pub(crate) tree: bool,
+    /// As JSON: it is that in any case
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -122,6 +122,7 @@ mod tests {
         ] {
             let Ok(Cli {
                 verb: Verb::Boot(verb),
+                ..
             }) = Cli::try_parse_from(line.split(' '))
             else {
                 panic!("{line}");

@@ -7,6 +7,10 @@ use everup::spec::MARK;
 use everup::{Channel, Listen, Spec};
 use std::ffi::OsString;
 
+/// How least-connections counts.
+pub(crate) const COUNTS: &str = "least-connections counts the hand-overs that a worker has not answered yet, unless all \
+                                 workers tell what they have open, as those written with the crate do";
+
 /// What will work, but perhaps not as expected.
 pub(super) fn doubts(
     program: &Program,
@@ -17,12 +21,8 @@ pub(super) fn doubts(
 ) -> Vec<String> {
     let mut doubts = Vec::new();
     if program.channel {
-        if workers > 1 && policy == Some(PolicyArg::LeastConnections) {
-            doubts.push(
-                "least-connections counts the hand-overs that a worker has not answered yet, unless all workers tell \
-                 what they have open, as those written with the crate do"
-                    .into(),
-            );
+        if workers > 1 && matches!(policy, None | Some(PolicyArg::LeastConnections)) {
+            doubts.push(COUNTS.into());
         }
         return doubts;
     }

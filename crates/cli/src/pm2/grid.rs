@@ -1,6 +1,6 @@
 //! pm2's tables: boxes of lines, columns of a given width.
 
-use crate::terminal::Screen;
+use crate::terminal::{Screen, cut, width as wide};
 
 /// Text in a column, with ANSI styles.
 #[derive(Debug, Clone, Default)]
@@ -59,25 +59,15 @@ pub(crate) fn natural(rows: &[Vec<Field>]) -> Vec<usize> {
     (0..columns)
         .map(|column| {
             let cells = rows.iter().filter_map(|row| row.get(column));
-            cells.map(|field| field.text.chars().count()).max().unwrap_or(0) + 2
+            cells.map(|field| wide(&field.text)).max().unwrap_or(0) + 2
         })
         .collect()
 }
 
 fn cell(field: &Field, width: usize, screen: &Screen) -> String {
     let room = width.saturating_sub(2);
-    let length = field.text.chars().count();
-    let text: String = if length > room {
-        field
-            .text
-            .chars()
-            .take(room.saturating_sub(1))
-            .chain(['…'])
-            .collect()
-    } else {
-        field.text.clone()
-    };
-    let blanks = " ".repeat(room.saturating_sub(length));
+    let text = cut(&field.text, room);
+    let blanks = " ".repeat(room.saturating_sub(wide(&text)));
     format!(" {}{blanks} ", styled(&text, field.styles, screen))
 }
 

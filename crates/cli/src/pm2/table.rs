@@ -2,7 +2,7 @@
 
 use super::grid::{Field, grid};
 use super::{mode, percent, processes, since, size, status};
-use crate::terminal::{Screen, harmless};
+use crate::terminal::{Screen, harmless, width};
 use everup_api::v1::{App, Instance};
 
 /// Columns as pm2 has them: title and width; `None` is the name's.
@@ -44,7 +44,7 @@ const MINI: Columns = &[
 pub(crate) fn table(apps: &[App], sort: Option<&str>, screen: &Screen) -> String {
     let mut all = processes(apps);
     order(&mut all, sort);
-    let longest = all.iter().map(|(app, _)| app.spec.name.chars().count()).max();
+    let longest = all.iter().map(|(app, _)| width(&harmless(&app.spec.name))).max();
     let name = longest.map_or(11, |longest| (longest + 5).min(40));
     let id = all
         .iter()
@@ -54,11 +54,11 @@ pub(crate) fn table(apps: &[App], sort: Option<&str>, screen: &Screen) -> String
         .max(4);
     let room = screen.width.unwrap_or(300);
     let widths = |columns: Columns, most: usize| -> Vec<usize> {
-        let width = |(title, width): &(&str, Option<usize>)| match *title {
+        let of = |(title, fixed): &(&str, Option<usize>)| match *title {
             "id" => id,
-            _ => width.unwrap_or_else(|| name.min(most)),
+            _ => fixed.unwrap_or_else(|| name.min(most)),
         };
-        columns.iter().map(width).collect()
+        columns.iter().map(of).collect()
     };
     let fits = |widths: &[usize]| widths.iter().sum::<usize>() + widths.len() < room;
     let chosen = [(FULL, 40), (CONDENSED, 20)]
@@ -216,6 +216,13 @@ mod tests {
             "│ id │ name   │ mode     │ ↺    │ status    │ cpu      │ memory   │"
         );
         assert_eq!(line(50), "│ id │ name   │ status    │ cpu    │ mem      │");
+    }
+
+    #[test]
+    fn wide_names_keep_the_lines_straight() {
+        let text = table(&[app("日本語"), stopped(&"n".repeat(99), 2)], None, &PLAIN);
+        let widths: std::collections::BTreeSet<usize> = text.lines().map(width).collect();
+        assert_eq!(widths.len(), 1, "{text}");
     }
 
     #[test]

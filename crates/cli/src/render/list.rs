@@ -2,7 +2,7 @@
 
 use super::amounts::{bytes, millis, ranges};
 use super::table::{Cell, Column, render};
-use crate::terminal::{Screen, harmless};
+use crate::terminal::{Screen, cut, harmless};
 use everup_api::v1::{App, AppState, Instance};
 use everup_api::{NAMESPACE, Phase, Role, WorkerState};
 use std::cmp::Reverse;
@@ -57,7 +57,7 @@ pub(crate) fn text(apps: &[App], choice: &Choice, screen: &Screen) -> String {
     let columns: Vec<Column> = columns.into_iter().flatten().collect();
     let mut text = render(&columns, &rows, screen);
     for app in &shown {
-        for line in remarks(app) {
+        for line in remarks(app, screen) {
             text.push_str(&screen.paint(line.0, &line.1));
             text.push('\n');
         }
@@ -277,8 +277,11 @@ fn worker_row(one: &Instance, last: bool) -> Vec<Cell> {
 }
 
 /// What is worth a line below the table: a reload that goes on, and why an app does not run.
-fn remarks(app: &App) -> Vec<(u8, String)> {
+fn remarks(app: &App, screen: &Screen) -> Vec<(u8, String)> {
     let name = harmless(&app.spec.name);
+    let name = screen
+        .width
+        .map_or_else(|| name.clone(), |room| cut(&name, room / 2));
     let mut lines = Vec::new();
     if let Some(reload) = &app.reload {
         let what = phase(reload.phase);
@@ -427,6 +430,23 @@ web: reload to generation 3: rolling, 1 of 2
                 text.lines().all(|line| line.chars().count() <= width),
                 "{width}\n{text}"
             );
+        }
+    }
+
+    #[test]
+    fn long_and_wide_names_are_cut() {
+        let long = [app(&"n".repeat(99)), stopped(&"日".repeat(50), 9), app("web")];
+        for width in 40..200 {
+            let screen = Screen {
+                width: Some(width),
+                colour: false,
+            };
+            let text = text(&long, &Choice::default(), &screen);
+            assert!(
+                text.lines().all(|line| crate::terminal::width(line) <= width),
+                "{width}\n{text}"
+            );
+            assert!(text.contains("nnnnnnnnn…") || text.contains("nnnnn"), "{text}");
         }
     }
 

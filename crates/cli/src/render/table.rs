@@ -1,13 +1,13 @@
-//! A table that fits its screen: less important columns are left out, and the last one is cut.
-//!
-//! Widths are counted in characters.
+//! A table that fits its screen: long names are cut, less important columns are left out, and the last one is cut.
 
-use crate::terminal::Screen;
+use crate::terminal::{Screen, cut, width};
 
 /// Between two columns.
 const GAP: usize = 2;
-/// The last column is not cut to less.
+/// The last column is not cut to less, nor any other text.
 const NARROW: usize = 10;
+/// Longer text is cut before a column is left out for it.
+const LONG: usize = 24;
 
 /// A column's head.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,7 @@ fn head(column: &Column) -> Cell {
 fn fit(columns: &[Column], widths: &mut [usize], room: Option<usize>) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..columns.len()).collect();
     let Some(room) = room else { return shown };
+    narrow(columns, widths, &shown, room, LONG);
     loop {
         let total: usize = shown.iter().map(|index| widths[*index] + GAP).sum();
         let over = (total.saturating_sub(GAP)).saturating_sub(room);
@@ -88,8 +89,23 @@ fn fit(columns: &[Column], widths: &mut [usize], room: Option<usize>) -> Vec<usi
             .iter()
             .filter(droppable)
             .min_by_key(|index| columns[**index].importance);
-        let Some(least) = least.copied() else { return shown };
+        let Some(least) = least.copied() else {
+            narrow(columns, widths, &shown, room, NARROW);
+            return shown;
+        };
         shown.retain(|index| *index != least);
+    }
+}
+
+/// Cuts columns of text that stay always, as far as is needed.
+fn narrow(columns: &[Column], widths: &mut [usize], shown: &[usize], room: usize, least: usize) {
+    for index in shown {
+        let total: usize = shown.iter().map(|index| widths[*index] + GAP).sum();
+        let over = total.saturating_sub(GAP + room);
+        let column = &columns[*index];
+        if !column.right && column.importance == 9 && widths[*index] > least {
+            widths[*index] = widths[*index].saturating_sub(over).max(least);
+        }
     }
 }
 
@@ -100,18 +116,6 @@ fn pad(cell: &Cell, right: bool, room: usize, screen: &Screen) -> String {
         .colour
         .map_or_else(|| text.clone(), |colour| screen.paint(colour, &text));
     if right { blanks + &text } else { text + &blanks }
-}
-
-fn cut(text: &str, room: usize) -> String {
-    if width(text) <= room {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(room.saturating_sub(1)).collect();
-    kept + "…"
-}
-
-fn width(text: &str) -> usize {
-    text.chars().count()
 }
 
 #[cfg(test)]

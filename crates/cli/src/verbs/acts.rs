@@ -13,9 +13,17 @@ use crate::exit::Exit;
 use crate::terminal::harmless;
 use everup::signal_number;
 use everup_api::ErrorCode;
-use everup_api::v1::{CallError, Client, Done, List, On, Save, Scale, Send, Signal, Trigger, Upgrade};
+use everup_api::v1::{
+    CallError, Client, Done, DoneTo, List, On, Pong, Save, Scale, Send, Signal, Trigger, Upgrade,
+};
+use rustix::fs::FlockOperation;
 use serde_json::json;
 use std::time::{Duration, Instant};
+
+/// How long it may take until another program answers.
+const REPLACED: Duration = Duration::from_secs(60);
+/// And each answer, while it is being replaced.
+const ANSWER: Option<Duration> = Some(Duration::from_secs(2));
 
 /// `everup stop`, `everup delete`.
 pub(crate) fn stop(context: &Context, args: &StopArgs, call: &'static str) -> Result<Exit, VerbError> {
@@ -77,14 +85,53 @@ fn on(
         false => vec![targets],
     };
     let mut told = Told::default();
+    let many = groups.len() > 1;
     for group in groups {
-        let done = once(context, &mut client, call, &group, now)?;
+        let result = act(context, &mut client, call, &group, now);
+        let done = or_missing(context, &group, many, result)?;
         told.add(&group, action, done);
     }
     tell(context, &mut client, told)
 }
 
+/// One that is nobody's, of many, does not keep the others from being done.
+pub(super) fn or_missing(
+    context: &Context,
+    group: &[String],
+    many: bool,
+    result: Result<Done, VerbError>,
+) -> Result<Done, VerbError> {
+    match (result, group) {
+        (Err(VerbError::Call(CallError::Refused(error))), [target])
+            if many && error.code == ErrorCode::UnknownApp =>
+        {
+            let missing = DoneTo {
+                app: target.clone(),
+                ids: Vec::new(),
+                done: "nothing".into(),
+                error: Some(error),
+                receipt: None,
+            };
+            Ok(Done {
+                apps: vec![missing],
+                notices: Vec::new(),
+            })
+        }
+        (result, _) => result.map_err(|error| in_words(context, group, error)),
+    }
+}
+
 fn once(
+    context: &Context,
+    client: &mut Client,
+    call: &'static str,
+    targets: &[String],
+    now: bool,
+) -> Result<Done, VerbError> {
+    act(context, client, call, targets, now).map_err(|error| in_words(context, targets, error))
+}
+
+fn act(
     context: &Context,
     client: &mut Client,
     call: &'static str,
@@ -107,7 +154,7 @@ fn once(
             }
             context.act(client, call, &body)
         }
-        result => result.map_err(|error| in_words(context, targets, error)),
+        result => result,
     }
 }
 
@@ -248,7 +295,11 @@ pub(crate) fn logs(context: &Context, call: &'static str, args: &TargetsArgs) ->
     if context.pm2 && call == "reopen" {
         context.say("Reloading all logs...");
     }
-    let done = once(context, &mut client, call, &targets, false)?;
+    let done = match act(context, &mut client, call, &targets, false) {
+        // pm2 empties the files of nobody.
+        Err(error) if context.pm2 && call == "flush" && is_unknown(&error) => Done::default(),
+        done => done.map_err(|error| in_words(context, &targets, error))?,
+    };
     if !context.pm2 {
         return tell_only(context, Told::one(&targets, call, done));
     }
@@ -295,6 +346,7 @@ pub(crate) fn save(context: &Context, args: &ForceArgs) -> Result<Exit, VerbErro
 
 /// `everup resurrect`.
 pub(crate) fn resurrect(context: &Context) -> Result<Exit, VerbError> {
+    let slept = !context.pm2 && context.reader_if_any()?.is_none();
     let mut client = context.changer()?;
     if context.pm2 {
         let path = context.home.path.join("saved.json");
@@ -311,6 +363,15 @@ pub(crate) fn resurrect(context: &Context) -> Result<Exit, VerbError> {
         }
         let list = context.list(&mut client, &[])?;
         super::show::table(context, &list.apps, None);
+        return Ok(Exit::Ok);
+    }
+    if slept && done.apps.is_empty() && !context.answer.json {
+        let list = context.list(&mut client, &[])?;
+        let names: Vec<String> = list.apps.iter().map(|app| harmless(&app.spec.name)).collect();
+        context.say(&format!(
+            "nothing was saved; the daemon was started, with what was in its state: {}",
+            names.join(", ")
+        ));
         return Ok(Exit::Ok);
     }
     tell(
@@ -355,12 +416,20 @@ pub(crate) fn kill(context: &Context) -> Result<Exit, VerbError> {
     Ok(exit)
 }
 
-/// Waits until nobody listens any more: whoever starts the next daemon finds the way free.
+/// Waits until nobody listens any more, and keeper and daemon have ended: whoever starts the next daemon finds the way free,
+/// and all is written down.
 fn gone(context: &Context) {
     let end = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < end && context.home.connect(Some(Duration::from_secs(1))).is_ok() {
-        std::thread::sleep(Duration::from_millis(5));
+    let there = || locked(context) || context.home.connect(Some(Duration::from_secs(1))).is_ok();
+    while Instant::now() < end && there() {
+        std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Whether there is a keeper. Who may not look does not know.
+fn locked(context: &Context) -> bool {
+    let lock = std::fs::File::open(context.home.path.join("keeper.lock"));
+    lock.is_ok_and(|lock| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
 }
 
 /// `everup trigger`.
@@ -406,25 +475,16 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
         None => std::env::current_exe().ok(),
     };
     let done = context.act(&mut client, "upgrade", &Upgrade { program })?;
-    let end = Instant::now() + Duration::from_secs(60);
-    let after = loop {
-        let pong = context
-            .home
-            .connect(context.soon())
-            .and_then(|mut client| client.ping());
-        match pong {
-            Ok(pong) if pong.incarnation != before.incarnation || pong.pid != before.pid => break pong,
-            _ if Instant::now() > end => {
-                let text = "the daemon was not replaced within 60 s";
-                return Err(VerbError::said(
-                    Exit::Refused,
-                    text,
-                    Some("see daemon.log in its home".into()),
-                ));
-            }
-            _ => std::thread::sleep(Duration::from_millis(20)),
-        }
-    };
+    let ask = || context.home.connect(ANSWER).and_then(|mut client| client.ping());
+    let after = replaced(&before, REPLACED, ask)?;
+    if let Some(why) = &after.fell_back {
+        let text = format!(
+            "the new program did not become ready: {}; the old one is back",
+            harmless(why)
+        );
+        let hint = "the apps went on; daemon.log in the home says more";
+        return Err(VerbError::said(Exit::Refused, text, Some(hint.into())));
+    }
     if context.answer.json {
         context.print(&json!({"from": before, "to": after, "notices": done.notices}).to_string());
         return Ok(Exit::Ok);
@@ -443,10 +503,55 @@ pub(crate) fn upgrade(context: &Context, args: &UpgradeArgs) -> Result<Exit, Ver
     Ok(Exit::Ok)
 }
 
+/// Waits until another daemon answers than this one. Who does not answer is asked again.
+fn replaced(
+    before: &Pong,
+    limit: Duration,
+    mut ask: impl FnMut() -> Result<Pong, CallError>,
+) -> Result<Pong, VerbError> {
+    let end = Instant::now() + limit;
+    loop {
+        match ask() {
+            Ok(pong) if pong.incarnation != before.incarnation || pong.pid != before.pid => return Ok(pong),
+            _ if Instant::now() >= end => {
+                let text = format!("the daemon was not replaced within {limit:?}");
+                let hint = "see daemon.log in its home";
+                return Err(VerbError::said(Exit::Refused, text, Some(hint.into())));
+            }
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
 fn value(option: &'static str, value: &str, source: ValueError) -> VerbError {
     VerbError::Usage(CliError::Value {
         option,
         value: harmless(value),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pong(incarnation: u64) -> Pong {
+        let pong = json!({
+            "pid": 8, "keeper_pid": 7, "version": "1", "protocol": 1, "home": "/h", "uptime_ms": 1,
+            "incarnation": incarnation
+        });
+        serde_json::from_value(pong).unwrap()
+    }
+
+    #[test]
+    fn another_daemon_is_waited_for_and_not_for_ever() {
+        let mut answers = vec![Ok(pong(2)), Err(CallError::Lost), Ok(pong(1))];
+        let ask = || answers.pop().unwrap();
+        let found = replaced(&pong(1), Duration::from_secs(60), ask).unwrap();
+        assert_eq!(found, pong(2));
+        let silent = || Err(CallError::TimedOut(Duration::from_secs(2)));
+        let error = replaced(&pong(1), Duration::from_millis(30), silent).unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused);
+        assert!(error.message().contains("not replaced within 30ms"));
+    }
 }

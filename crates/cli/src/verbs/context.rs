@@ -7,9 +7,12 @@ use super::progress::Bar;
 use crate::args::manage::AnswerArgs;
 use crate::duration;
 use crate::error::CliError;
+use crate::exit::Exit;
 use crate::output::paint;
+use crate::render::amounts::count;
 use crate::terminal::{Screen, harmless};
 use everup_api::v1::{CallError, Client, Done, List};
+use everup_daemon::Remembered;
 use serde::Serialize;
 use std::cell::OnceCell;
 use std::io::{self, IsTerminal, Write};
@@ -92,15 +95,34 @@ impl Context {
         if self.pm2 {
             return self.changer();
         }
-        Ok(self.home.connect(self.soon())?)
+        self.there()
     }
 
     /// The daemon that is there, or none.
     pub(crate) fn reader_if_any(&self) -> Result<Option<Client>, VerbError> {
-        match self.reader() {
-            Err(VerbError::Call(CallError::NotRunning { .. })) => Ok(None),
-            client => client.map(Some),
+        if self.pm2 {
+            return self.changer().map(Some);
         }
+        match self.home.connect(self.soon()) {
+            Err(CallError::NotRunning { .. }) => Ok(None),
+            client => Ok(client.map(Some)?),
+        }
+    }
+
+    /// The daemon that is there; if none is, it is said which apps it would have.
+    fn there(&self) -> Result<Client, VerbError> {
+        let absent = |error| match (&error, self.asleep()) {
+            (CallError::NotRunning { .. }, Some(hint)) => {
+                VerbError::said(Exit::NoAnswer, VerbError::Call(error).message(), Some(hint))
+            }
+            _ => VerbError::Call(error),
+        };
+        self.home.connect(self.soon()).map_err(absent)
+    }
+
+    /// Which apps a daemon would have that does not run, in a sentence.
+    pub(crate) fn asleep(&self) -> Option<String> {
+        asleep(&Remembered::at(&self.home.path))
     }
 
     /// The daemon; it is started if there is none.
@@ -120,11 +142,7 @@ impl Context {
 
     /// The daemon that is there, for something that makes no sense without one.
     pub(crate) fn changer_if_any(&self) -> Result<Client, VerbError> {
-        if self.pm2 {
-            self.changer()
-        } else {
-            Ok(self.home.connect(self.soon())?)
-        }
+        if self.pm2 { self.changer() } else { self.there() }
     }
 
     /// Has something done, and shows how it goes.
@@ -134,7 +152,7 @@ impl Context {
         call: &str,
         body: &impl Serialize,
     ) -> Result<Done, VerbError> {
-        let interrupt = self.interrupt.get_or_init(Interrupt::watch);
+        let interrupt = self.interrupt.get_or_init(|| Interrupt::watch(self.pm2));
         interrupt.guard(client);
         client.set_limit(self.long());
         let mut bar = Bar::new(call, self.quiet());
@@ -181,6 +199,13 @@ impl Context {
         }
     }
 
+    /// To standard error, also for who reads JSON.
+    pub(crate) fn aside(&self, text: &str) {
+        if !self.answer.silent {
+            writeln!(io::stderr(), "note: {text}").ok();
+        }
+    }
+
     /// What went wrong with one of several: to standard error, also for those who want silence.
     pub(crate) fn complain(&self, text: &str) {
         let label = if self.pm2 { "[PM2][ERROR]" } else { "error:" };
@@ -198,5 +223,23 @@ impl Context {
     pub(crate) fn list_follows(&self) -> bool {
         let wanted = self.pm2 || io::stdout().is_terminal();
         wanted && !self.answer.silent && !self.answer.json
+    }
+}
+
+/// What is the matter, and what to do.
+fn asleep(known: &Remembered) -> Option<String> {
+    let number = |names: &[String]| count(u64::try_from(names.len()).unwrap_or(u64::MAX), "app");
+    match (known.apps.as_slice(), known.parked.as_slice()) {
+        ([], []) => None,
+        ([], parked) => Some(format!(
+            "the daemon is not running; `everup kill` has put {} away: `everup resurrect` brings back what was there",
+            number(parked)
+        )),
+        (apps, _) => Some(format!(
+            "the daemon is not running; {} {} in its state: `everup resurrect`, or `everup start NAME`, starts it and \
+             what ran",
+            number(apps),
+            if apps.len() == 1 { "is" } else { "are" }
+        )),
     }
 }

@@ -18,8 +18,12 @@ pub(crate) enum VerbError {
     Interrupted,
     #[error("there is no home directory for the daemon")]
     NoHome,
-    #[error("could not start the daemon: {0}")]
-    NotStarted(String),
+    #[error("could not start the daemon: {why}")]
+    NotStarted {
+        why: String,
+        /// Another home would help.
+        home: bool,
+    },
     /// A file of apps is wrong.
     #[error("{}", super::files::in_words(.0))]
     File(Box<everup_config::ConfigError>),
@@ -53,7 +57,7 @@ impl VerbError {
             Self::Call(CallError::TimedOut(_)) => Exit::NotInTime,
             Self::Call(_) => Exit::NoAnswer,
             Self::Interrupted => Exit::Interrupted,
-            Self::NoHome | Self::NotStarted(_) | Self::File(_) => Exit::Input,
+            Self::NoHome | Self::NotStarted { .. } | Self::File(_) => Exit::Input,
             Self::Said { exit, .. } => *exit,
         }
     }
@@ -93,7 +97,8 @@ impl VerbError {
             Self::Call(_) => return None,
             Self::Interrupted => "see `everup list`; `everup abort` gives up a reload".into(),
             Self::NoHome => "set EVERUP_HOME to a directory of your own".into(),
-            Self::NotStarted(_) => "set EVERUP_HOME to a directory that you may write to".into(),
+            Self::NotStarted { home: true, .. } => "set EVERUP_HOME to a directory that you may write to".into(),
+            Self::NotStarted { .. } => return None,
             Self::File(error) => error.hint()?.to_owned(),
             Self::Said { hint, .. } => hint.clone()?,
         };
@@ -108,11 +113,14 @@ impl VerbError {
             Self::Call(_) => json!("no_answer"),
             Self::Usage(_) => json!("usage"),
             Self::Interrupted => json!("interrupted"),
-            Self::NoHome | Self::NotStarted(_) => json!("not_started"),
+            Self::NoHome | Self::NotStarted { .. } => json!("not_started"),
             Self::File(_) => json!("invalid_file"),
             Self::Said {
                 exit: Exit::Usage, ..
             } => json!("usage"),
+            Self::Said {
+                exit: Exit::NoAnswer, ..
+            } => json!("no_answer"),
             Self::Said { .. } => json!("refused"),
         };
         json!({"error": {"code": code, "message": self.message(), "hint": self.hint()}})

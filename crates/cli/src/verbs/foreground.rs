@@ -83,12 +83,18 @@ fn wait(context: &Context, daemon: &mut Child) -> Result<(), VerbError> {
             result => return Ok(result.map(drop)?),
         }
         if let Ok(Some(status)) = daemon.try_wait() {
-            return Err(VerbError::NotStarted(format!("it ended with {status}")));
+            return Err(VerbError::NotStarted {
+                why: format!("it ended with {status}"),
+                home: false,
+            });
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 fn failed(error: &io::Error) -> VerbError {
-    VerbError::NotStarted(home::chain(error))
+    VerbError::NotStarted {
+        why: home::chain(error),
+        home: false,
+    }
 }

@@ -3,7 +3,7 @@
 use super::failure::VerbError;
 use crate::keeper;
 use everup_api::v1::{CallError, Client, SOCKET};
-use everup_keeper::{Place, Started};
+use everup_keeper::{EnsureError, Place, Started};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Home {
             home: self.path.clone(),
             socket: self.socket.clone(),
         };
-        let started = keeper::ensure(&place).map_err(|error| VerbError::NotStarted(chain(&error)))?;
+        let started = keeper::ensure(&place).map_err(|error| not_started(&error))?;
         Ok((self.connect(limit)?, started == Started::Now))
     }
 }
@@ -80,6 +80,20 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+fn not_started(error: &EnsureError) -> VerbError {
+    let of_home = matches!(
+        error,
+        EnsureError::Create { .. }
+            | EnsureError::NotAFolder(_)
+            | EnsureError::Owner { .. }
+            | EnsureError::NotWritable { .. }
+    );
+    VerbError::NotStarted {
+        why: chain(error),
+        home: of_home,
+    }
 }
 
 /// The home of our user, by the user database's file.

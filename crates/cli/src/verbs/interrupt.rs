@@ -19,7 +19,9 @@ pub(crate) struct Interrupt {
 
 impl Interrupt {
     /// Takes the signal from its default action. If that cannot be, it ends us at once, as always.
-    pub(crate) fn watch() -> Self {
+    /// pm2 knows one code for all that is not well.
+    pub(crate) fn watch(pm2: bool) -> Self {
+        let exit = if pm2 { Exit::Unexpected } else { Exit::Interrupted };
         let interrupt = Self::default();
         if let Ok(signals) = Signals::block(&[SIGINT]) {
             let told = interrupt.clone();
@@ -30,7 +32,7 @@ impl Interrupt {
                         Some(line) => {
                             line.shutdown(Shutdown::Both).ok();
                         }
-                        None => end(),
+                        None => end(exit),
                     }
                 }
             };
@@ -62,6 +64,6 @@ impl Interrupt {
     clippy::exit,
     reason = "nothing is under way, and the signal's default action is this"
 )]
-fn end() {
-    std::process::exit(i32::from(Exit::Interrupted.code()));
+fn end(exit: Exit) {
+    std::process::exit(i32::from(exit.code()));
 }

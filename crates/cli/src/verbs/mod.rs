@@ -62,7 +62,6 @@ fn finish(result: Result<Exit, VerbError>, answer: &AnswerArgs, pm2: bool) -> Ex
     });
     match exit {
         Exit::Ok => Exit::Ok,
-        Exit::Interrupted => Exit::Interrupted,
         _ if pm2 => Exit::Unexpected,
         exit => exit,
     }

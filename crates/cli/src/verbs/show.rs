@@ -15,7 +15,16 @@ use serde_json::json;
 
 /// `everup list`.
 pub(crate) fn list(context: &Context, args: &ListArgs) -> Result<Exit, VerbError> {
-    let list = read(context, &chosen(args))?;
+    let Some(list) = read_if_any(context, &chosen(args))? else {
+        let asleep = context.asleep();
+        if context.answer.json {
+            context.print(&json!(List::default()).to_string());
+            asleep.into_iter().for_each(|text| context.aside(&text));
+        } else {
+            context.print(asleep.as_deref().unwrap_or(list::empty()));
+        }
+        return Ok(Exit::Ok);
+    };
     if context.answer.json {
         context.print(&json!(list).to_string());
     } else {
@@ -29,11 +38,20 @@ pub(super) fn chosen(args: &ListArgs) -> Vec<String> {
     args.targets.iter().chain(&args.app).cloned().collect()
 }
 
-/// All apps, or those; none if no daemon runs.
+/// All apps, or those; none if no daemon runs, which is said on the side.
 pub(super) fn read(context: &Context, targets: &[String]) -> Result<List, VerbError> {
+    let list = read_if_any(context, targets)?;
+    if list.is_none() {
+        context.asleep().into_iter().for_each(|text| context.aside(&text));
+    }
+    Ok(list.unwrap_or_default())
+}
+
+/// The same; `None` if no daemon runs.
+fn read_if_any(context: &Context, targets: &[String]) -> Result<Option<List>, VerbError> {
     match context.reader_if_any()? {
-        Some(mut client) => context.list(&mut client, targets),
-        None => Ok(List::default()),
+        Some(mut client) => context.list(&mut client, targets).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -215,7 +233,7 @@ pub(crate) fn why(context: &Context, args: &WhyArgs) -> Result<Exit, VerbError> 
     let mut client = context.reader()?;
     let limit = args.limit.to_string();
     let mut query = vec![("limit", limit.as_str())];
-    query.extend(args.target.as_deref().map(|target| ("target", target)));
+    query.push(("target", args.target.as_deref().unwrap_or("all")));
     let all: Vec<Why> = client.get("why", &query)?;
     if context.answer.json {
         context.print(&json!(all).to_string());

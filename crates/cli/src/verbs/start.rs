@@ -318,11 +318,12 @@ pub(crate) fn restart(context: &Context, args: &RestartArgs, call: &'static str)
     if of_files.is_empty() {
         plain_environment(&args.app)?;
     }
-    for group in groups(context, targets) {
+    let groups = groups(context, targets);
+    let many = groups.len() > 1;
+    for group in groups {
         let body = change(context, &group, keys.clone(), &args.args, &args.file, &inherited)?;
-        let done = context
-            .act(&mut client, call, &body)
-            .map_err(|error| acts::in_words(context, &group, error))?;
+        let result = context.act(&mut client, call, &body);
+        let done = acts::or_missing(context, &group, many, result)?;
         told.add(&group, action, done);
     }
     for file in of_files {

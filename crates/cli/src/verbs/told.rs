@@ -9,8 +9,8 @@ use crate::exit::Exit;
 use crate::pm2;
 use crate::render::amounts::ranges;
 use crate::terminal::harmless;
-use everup_api::Outcome;
 use everup_api::v1::{App, Client, Done, DoneTo, List};
+use everup_api::{ErrorCode, Outcome};
 use serde_json::{Value, json};
 
 /// What was done, in order.
@@ -97,7 +97,7 @@ fn plainly(context: &Context, step: &Step) {
     for notice in &step.done.notices {
         context.note(&format!("note: {}", harmless(notice)));
     }
-    if step.done.apps.is_empty() {
+    if step.done.apps.is_empty() && step.done.notices.is_empty() {
         context.say("nothing to do: there are no apps");
     }
     for one in &step.done.apps {
@@ -140,7 +140,14 @@ fn failed(context: &Context, one: &DoneTo) {
         .as_deref()
         .map(|hint| format!("\n  hint: {}", harmless(hint)))
         .unwrap_or_default();
-    let text = format!("{}: {}{hint}", harmless(&one.app), harmless(&error.message));
+    let (app, message) = (harmless(&one.app), harmless(&error.message));
+    // The sentence has the name already.
+    let nobody = error.code == ErrorCode::UnknownApp && error.message.ends_with(&format!("`{}`", one.app));
+    let text = match (nobody, context.pm2) {
+        (true, true) => format!("Process or Namespace {app} not found"),
+        (true, false) => format!("{message}{hint}"),
+        (false, _) => format!("{app}: {message}{hint}"),
+    };
     context.complain(&text);
 }
 

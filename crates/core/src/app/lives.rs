@@ -330,7 +330,8 @@ impl App {
 
     pub(super) fn stop(&mut self, now: Time, out: &mut Vec<Action>) {
         self.close_all(now, out);
-        let (ask, limit) = (self.config.ask, self.config.kill_timeout);
+        let ask = self.config.ask_at_stop.unwrap_or(self.config.ask);
+        let limit = self.config.kill_timeout;
         for id in self.ids() {
             self.out_of_rotation(now, id, out);
             self.with_worker(now, id, out, |worker, steps| worker.stop(now, ask, limit, steps));

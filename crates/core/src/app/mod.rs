@@ -67,6 +67,8 @@ pub struct Config {
     pub restart: RestartPolicy,
     /// How a worker is asked to stop.
     pub ask: Ask,
+    /// How it is asked when nobody takes its place: the cluster stops, or is restarted. `None`: in the same way.
+    pub ask_at_stop: Option<Ask>,
     /// From the asking to SIGKILL.
     pub kill_timeout: Duration,
     /// How long a worker may take until it is ready.
@@ -110,6 +112,7 @@ impl Default for Config {
             ipc: false,
             restart: RestartPolicy::default(),
             ask: Ask::Disconnect,
+            ask_at_stop: None,
             kill_timeout: Duration::from_secs(5),
             ready_limit: None,
             readiness: Readiness::default(),

@@ -135,7 +135,9 @@ impl App {
             Cause::Stuck | Cause::Watchdog | Cause::Rollback => Duration::ZERO,
             _ => self.config.drain_timeout,
         };
-        let (ask, limits) = (self.config.ask, [drain, self.config.kill_timeout]);
+        let at_stop = self.config.ask_at_stop.filter(|_| cause == Cause::Restart);
+        let ask = at_stop.unwrap_or(self.config.ask);
+        let limits = [drain, self.config.kill_timeout];
         self.with_worker(now, id, out, |worker, steps| {
             worker.retire(now, cause, ask, limits, steps);
         });

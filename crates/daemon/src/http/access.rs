@@ -15,6 +15,17 @@ pub(crate) struct Caller {
     pub(crate) right: Option<Right>,
 }
 
+impl Caller {
+    /// Whether the daemon is theirs, or the whole machine.
+    pub(crate) fn owner(self) -> bool {
+        owner(self.uid)
+    }
+}
+
+fn owner(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
 /// `access.json`.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,7 +54,7 @@ impl Access {
 
     /// The most that somebody may do.
     pub(crate) fn right(&self, uid: u32, gids: &[u32]) -> Option<Right> {
-        if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+        if owner(uid) {
             return Some(Right::Own);
         }
         let rights = [

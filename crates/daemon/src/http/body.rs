@@ -87,6 +87,19 @@ pub(crate) fn failed(error: &Error) -> Response<Answer> {
     with(status, "application/json", Answer::Whole(line))
 }
 
+/// The same as bytes, for somebody whose request is not even read.
+pub(super) fn raw(error: &Error) -> Vec<u8> {
+    let status = error.code.told_as().0;
+    let line = line(&Reply::<()>::Error(error.clone()));
+    let mut bytes = format!(
+        "HTTP/1.1 {status} \r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        line.len()
+    )
+    .into_bytes();
+    bytes.extend_from_slice(&line);
+    bytes
+}
+
 /// One or the other.
 pub(crate) fn result<T: Serialize>(result: Result<T, Error>) -> Response<Answer> {
     match result {

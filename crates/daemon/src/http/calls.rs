@@ -4,6 +4,7 @@ use super::Noting;
 use super::access::Caller;
 use super::body::{self, Answer};
 use super::events;
+use super::places::Places;
 use crate::daemon::{Daemon, Ending};
 use crate::ops::Steps;
 use crate::ops::stop::Left;
@@ -33,6 +34,7 @@ pub(crate) struct Asked {
     pub(crate) query: String,
     pub(crate) last_event: Option<u64>,
     pub(crate) body: Vec<u8>,
+    pub(super) places: Arc<Places>,
     /// Of a call that changes something.
     pub(super) noting: Option<Arc<Noting>>,
 }
@@ -105,8 +107,9 @@ pub(crate) static CALLS: &[Call] = &[
     }),
     get("events", |daemon, _, asked| {
         let after = asked.number("after").map(|after| asked.last_event.or(after));
-        now(match after {
-            Ok(after) => events::stream(daemon, after),
+        let place = || asked.places.stream(asked.caller.owner());
+        now(match after.and_then(|after| Ok((after, place()?))) {
+            Ok((after, place)) => events::stream(daemon, after, place),
             Err(error) => body::failed(&error),
         })
     }),
@@ -280,8 +283,8 @@ fn now(response: Response<Answer>) -> Answering {
     Box::pin(std::future::ready(response))
 }
 
-/// An answer that takes its time: progress, then the end. It goes on when nobody listens any more. What can be refused at
-/// once is refused with a status of its own.
+/// An answer that takes its time: progress, then the end. It goes on when nobody listens any more. What ends before there
+/// is any progress has a status of its own.
 fn long<T, F, O>(daemon: Arc<Daemon>, asked: Asked, work: F) -> Answering
 where
     T: serde::de::DeserializeOwned + Send + 'static,
@@ -307,20 +310,32 @@ where
                 .append(&mut daemon.warnings.lock().unwrap_or_else(PoisonError::into_inner));
             Ok(done)
         });
-        let first = tokio::select! {
-            biased;
-            step = told.recv() => step,
-            result = &mut work => return body::result(flat(result)),
+        let Some(first) = told.recv().await else {
+            // Nobody is left who could tell a step: its answer is all, with a status of its own.
+            return body::result(flat(work.await));
         };
         let (lines, receiver) = mpsc::channel(16);
         tokio::spawn(async move {
-            let mut next = first;
-            while let Some(step) = next {
-                // Nobody there any more: it goes on all the same.
+            let mut next = Some(first);
+            // The work may be over before what it began: that goes on, and still has a say.
+            let result = loop {
+                if let Some(step) = next.take() {
+                    // Nobody there any more: it goes on all the same.
+                    lines.send(body::line(&Reply::<Done>::Progress(step))).await.ok();
+                }
+                next = tokio::select! {
+                    biased;
+                    step = told.recv() => step,
+                    result = &mut work => break result,
+                };
+                if next.is_none() {
+                    break work.await;
+                }
+            };
+            while let Ok(step) = told.try_recv() {
                 lines.send(body::line(&Reply::<Done>::Progress(step))).await.ok();
-                next = told.recv().await;
             }
-            let last = match flat(work.await) {
+            let last = match flat(result) {
                 Ok(done) => Reply::Ok(done),
                 Err(error) => Reply::Error(error),
             };

@@ -1,6 +1,7 @@
 //! Events as they happen, as server-sent events.
 
 use super::body::{self, Answer};
+use super::places::Place;
 use crate::daemon::{Daemon, Ending};
 use everup_api::v1::Event;
 use hyper::Response;
@@ -15,7 +16,7 @@ const AT_ONCE: usize = 256;
 const PULSE: Duration = Duration::from_secs(15);
 
 /// The events after this number; without one, those from now on.
-pub(super) fn stream(daemon: Arc<Daemon>, after: Option<u64>) -> Response<Answer> {
+pub(super) fn stream(daemon: Arc<Daemon>, after: Option<u64>, place: Place) -> Response<Answer> {
     let (sender, receiver) = channel(4);
     tokio::spawn(async move {
         tokio::select! {
@@ -23,6 +24,7 @@ pub(super) fn stream(daemon: Arc<Daemon>, after: Option<u64>) -> Response<Answer
             () = tell(&daemon, after, &sender) => {}
             () = daemon.ended(Ending::Over) => {}
         }
+        drop(place);
     });
     body::lines("text/event-stream", receiver)
 }

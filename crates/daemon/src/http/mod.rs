@@ -1,25 +1,28 @@
 //! The control API: HTTP/1.1 on a UNIX socket.
 //!
 //! Job: connections, who is at their other end, requests to calls, answers to bytes. [`calls`] has the table of calls.
-//! Invariants: at most [`CONNECTIONS`] at a time; a request has at most [`BODY`] bytes and arrives within [`SLOW`]; a
-//! caller who goes away ends no operation. Must not know: how anything is done.
+//! Invariants: at most [`places::CONNECTIONS`] at a time, and whoever is one too many is told so at once; a request has at
+//! most [`BODY`] bytes, its head arrives within [`HEAD`] and its body within [`SLOW`]; a caller who goes away ends no
+//! operation. Must not know: how anything is done.
 
 mod access;
 mod body;
 pub(crate) mod calls;
 mod events;
 pub mod openapi;
+mod places;
 
 use crate::daemon::{Daemon, Ending};
 use access::Access;
 pub(crate) use access::Caller;
 use body::Answer;
-use everup_api::v1::{AuditEntry, Right};
+use everup_api::v1::AuditEntry;
 use everup_api::{Error, ErrorCode};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use places::Places;
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -27,44 +30,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// So many connections are served at once.
-const CONNECTIONS: usize = 64;
-/// So many of them are for others than the owner.
-const OF_OTHERS: usize = 32;
-/// So many people who may do nothing are told so at once; further ones find the connection closed.
-const STRANGERS: usize = 4;
-/// And so long they may take.
+/// So long people may take who may do nothing.
 const STRANGE: Duration = Duration::from_secs(2);
 /// The longest request.
 const BODY: usize = 8 << 20;
-/// A request arrives within this time.
+/// The head of a request arrives within this time.
+const HEAD: Duration = Duration::from_secs(5);
+/// And its body within this time.
 const SLOW: Duration = Duration::from_secs(30);
 /// The headers of a request, in bytes.
 const HEADERS: usize = 64 << 10;
 
 /// Serves until the daemon is over, and all answers are given.
 pub(crate) async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let places = Arc::new(Places {
-        others: Semaphore::new(OF_OTHERS),
-        strangers: Semaphore::new(STRANGERS),
-    });
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let places = Arc::new(Places::new(descriptors));
     loop {
         let accepted = tokio::select! {
             () = daemon.ended(Ending::Over) => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let Some((stream, slot)) = accepted else { continue };
-        let (daemon, places) = (Arc::clone(&daemon), Arc::clone(&places));
-        tokio::spawn(async move {
-            admit(daemon, stream, slot, &places).await;
-        });
+        match accepted {
+            Ok((stream, _)) => admit(&daemon, stream, &places),
+            // Out of descriptors: somebody closes one some day.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
     }
-    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
-    let answers = || timeout(Duration::from_secs(1), slots.acquire_many(all));
+    let answers = || timeout(Duration::from_secs(1), places.left());
     if daemon.ending() == Ending::HandOver {
         answers().await.ok();
         if let Some(successor) = daemon.successor() {
@@ -77,45 +71,34 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
     answers().await.ok();
 }
 
-async fn accept(
-    listener: &UnixListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(UnixStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
-        Err(_) => {
-            // Out of descriptors: somebody closes one some day.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            None
-        }
-    }
-}
-
-/// How many may be there of those who are not the owner: they never take all places.
-struct Places {
-    others: Semaphore,
-    strangers: Semaphore,
-}
-
-async fn admit(daemon: Arc<Daemon>, stream: UnixStream, slot: OwnedSemaphorePermit, places: &Places) {
-    let Some(caller) = caller(&daemon, &stream) else {
+/// A connection gets a place, or is told that there is none.
+fn admit(daemon: &Arc<Daemon>, stream: UnixStream, places: &Arc<Places>) {
+    let Some(caller) = caller(daemon, &stream) else {
         return;
     };
-    match caller.right {
-        Some(Right::Own) => connection(daemon, stream, caller).await,
-        Some(_) => {
-            if let Ok(_place) = places.others.try_acquire() {
-                connection(daemon, stream, caller).await;
-            }
+    let stranger = caller.right.is_none();
+    let place = match stranger {
+        true => places.stranger(),
+        false => places.connection(caller.owner()),
+    };
+    let place = match place {
+        Ok(place) => place,
+        Err(error) => {
+            // It fits: nothing was written before.
+            rustix::io::write(&stream, &body::raw(&error)).ok();
+            return;
         }
-        None => {
-            drop(slot);
-            if let Ok(_place) = places.strangers.try_acquire() {
-                timeout(STRANGE, connection(daemon, stream, caller)).await.ok();
-            }
+    };
+    let (daemon, places) = (Arc::clone(daemon), Arc::clone(places));
+    tokio::spawn(async move {
+        let serving = connection(daemon, stream, caller, places);
+        if stranger {
+            timeout(STRANGE, serving).await.ok();
+        } else {
+            serving.await;
         }
-    }
+        drop(place);
+    });
 }
 
 fn caller(daemon: &Daemon, stream: &UnixStream) -> Option<Caller> {
@@ -149,15 +132,15 @@ fn access(daemon: &Daemon) -> Access {
     access
 }
 
-async fn connection(daemon: Arc<Daemon>, stream: UnixStream, caller: Caller) {
+async fn connection(daemon: Arc<Daemon>, stream: UnixStream, caller: Caller, places: Arc<Places>) {
     let serving = Arc::clone(&daemon);
     let service = service_fn(move |request| {
-        let daemon = Arc::clone(&serving);
-        async move { Ok::<_, Infallible>(answer(daemon, caller, request).await) }
+        let (daemon, places) = (Arc::clone(&serving), Arc::clone(&places));
+        async move { Ok::<_, Infallible>(answer(daemon, caller, places, request).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(SLOW)
+        .header_read_timeout(HEAD)
         .max_buf_size(HEADERS)
         .max_headers(64);
     let serving = http.serve_connection(TokioIo::new(stream), service);
@@ -173,7 +156,12 @@ async fn connection(daemon: Arc<Daemon>, stream: UnixStream, caller: Caller) {
     result.ok();
 }
 
-async fn answer(daemon: Arc<Daemon>, caller: Caller, request: Request<Incoming>) -> Response<Answer> {
+async fn answer(
+    daemon: Arc<Daemon>,
+    caller: Caller,
+    places: Arc<Places>,
+    request: Request<Incoming>,
+) -> Response<Answer> {
     daemon.thrift.used();
     let (parts, incoming) = request.into_parts();
     let found = match calls::find(&parts.method, parts.uri.path()) {
@@ -203,6 +191,7 @@ async fn answer(daemon: Arc<Daemon>, caller: Caller, request: Request<Incoming>)
         query: parts.uri.query().unwrap_or_default().to_owned(),
         last_event: last.and_then(|id| id.trim().parse().ok()),
         body: sent,
+        places,
         noting: None,
     };
     if call.method == "GET" {

@@ -1,7 +1,8 @@
 //! Which files an app's output goes to: pm2's names. Pure.
 //!
-//! `logs/NAME-out.log`, `logs/NAME-error.log`, and `logs/NAME.log` for both together if `log_file` is `true`. Without
-//! `merge_logs` each instance has its own, with its id before the extension: `NAME-out-3.log`.
+//! `logs/NAME-out.log`, `logs/NAME-error.log`, and `logs/NAME.log` for both together if `log_file` is `true`. Each
+//! instance of an app for which `instances` is given has its own, with its id before the extension: `NAME-out-3.log`;
+//! `merge_logs` says otherwise.
 
 use everup::Stream;
 use everup_api::AppSpec;
@@ -27,7 +28,8 @@ impl Paths {
             return Self::default();
         }
         let name = safe(&spec.name);
-        let id = (spec.merge_logs == Some(false)).then_some(id);
+        let merged = spec.merge_logs.unwrap_or(spec.instances.is_none());
+        let id = (!merged).then_some(id);
         let file = |given: Option<&PathBuf>, end: &str| match given {
             None => Some(logs.join(format!("{name}-{end}.log"))),
             Some(path) => own(path, &spec.cwd),
@@ -66,10 +68,11 @@ fn own(path: &Path, cwd: &Path) -> Option<PathBuf> {
     (!none).then(|| cwd.join(path))
 }
 
-/// What a name may have in a file's name; pm2 puts `-` for the rest. A name of dots only would be a directory.
+/// What a name may have in a file's name; pm2 puts `-` for the rest, also for letters that are not of ASCII, by which
+/// two names may have one file. A name of dots only would be a directory.
 fn safe(name: &str) -> String {
     let keep = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '\\') {
+        if c.is_alphanumeric() || matches!(c, '.' | '-' | '\\') {
             c
         } else {
             '-'
@@ -134,8 +137,8 @@ mod tests {
         assert_eq!(
             paths(&app),
             [
-                some("/h/logs/my-app---x.1-out.log"),
-                some("/h/logs/my-app---x.1-error.log"),
+                some("/h/logs/my-app-Ä-x.1-out.log"),
+                some("/h/logs/my-app-Ä-x.1-error.log"),
                 None
             ]
         );
@@ -164,6 +167,23 @@ mod tests {
             paths(&plain),
             [some("/srv/app/out-7.txt"), some("/srv/app/err.d/x-7.txt"), None]
         );
+    }
+
+    #[test]
+    fn each_instance_has_its_own() {
+        let many = AppSpec {
+            instances: Some("2".into()),
+            ..spec("a")
+        };
+        assert_eq!(
+            paths(&many),
+            [some("/h/logs/a-out-7.log"), some("/h/logs/a-error-7.log"), None]
+        );
+        let merged = AppSpec {
+            merge_logs: Some(true),
+            ..many
+        };
+        assert_eq!(paths(&merged)[0], some("/h/logs/a-out.log"));
     }
 
     #[test]

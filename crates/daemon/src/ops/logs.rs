@@ -1,7 +1,7 @@
 //! The files of the workers' output: emptied, and opened anew.
 
-use super::Host;
 use super::small::each;
+use super::{Host, with_missing};
 use crate::daemon::{Daemon, Target, blocking};
 use everup_api::v1::{Done, On};
 use everup_api::{Error, ErrorCode};
@@ -11,18 +11,18 @@ use std::sync::Arc;
 impl Daemon {
     /// Empties the files of each instance.
     pub(crate) async fn flush(self: Host, request: On) -> Result<Done, Error> {
-        let targets = self.targets(&request.targets)?;
+        let (targets, missing) = self.targets_found(&request.targets)?;
         let files: Vec<PathBuf> = targets.iter().flat_map(|target| self.files(target)).collect();
         let host = Arc::clone(&self);
         let failed = blocking(move || host.outputs.logs().flush(files)).await?;
-        Ok(answer(&targets, failed, "flushed"))
+        Ok(with_missing(answer(&targets, failed, "flushed"), missing))
     }
 
     /// Opens the files of each app by their names again.
     pub(crate) async fn reopen(self: Host, request: On) -> Result<Done, Error> {
-        let targets = match request.targets.is_empty() {
-            true => self.targets(&["all".into()])?,
-            false => self.targets(&request.targets)?,
+        let (targets, missing) = match request.targets.is_empty() {
+            true => self.targets_found(&["all".into()])?,
+            false => self.targets_found(&request.targets)?,
         };
         let names: Vec<String> = targets.iter().map(|target| target.app.name.clone()).collect();
         let host = Arc::clone(&self);
@@ -32,7 +32,7 @@ impl Daemon {
             if failed.is_empty() { Ok(()) } else { Err(failed) }
         })
         .await?;
-        Ok(answer(&targets, failed, "reopened"))
+        Ok(with_missing(answer(&targets, failed, "reopened"), missing))
     }
 
     fn files(&self, target: &Target) -> Vec<PathBuf> {

@@ -16,6 +16,7 @@ mod upgrade;
 
 use crate::app::App;
 use crate::daemon::{Daemon, Target};
+use crate::target::Missing;
 use everup_api::v1::{Done, DoneTo};
 use everup_api::{Error, ErrorCode, Phase, Progress, Receipt};
 use std::sync::Arc;
@@ -213,6 +214,18 @@ fn done_to(app: &App, result: Result<Deed, Failure>) -> (DoneTo, Vec<String>) {
             (done, Vec::new())
         }
     }
+}
+
+/// What could be done is done; each target that is nobody's is named with it.
+pub(crate) fn with_missing(mut done: Done, missing: Missing) -> Done {
+    done.apps.extend(missing.into_iter().map(|(app, error)| DoneTo {
+        app,
+        ids: Vec::new(),
+        done: "nothing".into(),
+        error: Some(error),
+        receipt: None,
+    }));
+    done
 }
 
 /// A daemon, for operations.

@@ -1,7 +1,7 @@
 //! `restart` and `reload`: new workers for old ones, as the app is described now.
 
 use super::run::Wanted;
-use super::{Deadline, Deed, Each, Failure, Host, Steps};
+use super::{Deadline, Deed, Each, Failure, Host, Steps, with_missing};
 use crate::app::{App, Kept, Turn, Variables};
 use crate::daemon::{Daemon, Target, blocking};
 use crate::launcher::{Facts, Prepared, Triggers};
@@ -25,7 +25,7 @@ impl Daemon {
     /// Restarts or reloads them.
     pub(crate) async fn replace(self: &Host, request: On, cause: Cause, steps: Steps) -> Result<Done, Error> {
         self.open()?;
-        let targets = self.targets(&request.targets)?;
+        let (targets, missing) = self.targets_found(&request.targets)?;
         for target in &targets {
             changed(&target.app.kept().spec, &request.change)?;
         }
@@ -52,7 +52,7 @@ impl Daemon {
             let (daemon, order) = (Arc::clone(self), order.clone());
             async move { daemon.replace_one(target, order).await }
         });
-        Ok(done.await)
+        Ok(with_missing(done.await, missing))
     }
 
     /// A trigger's reload.
@@ -116,6 +116,7 @@ impl Daemon {
         let restart = order.cause == Cause::Restart;
         let prepared = self.prepare(&wanted.spec, &wanted.inherited).await?;
         if can_roll(&app.kept(), &wanted.spec, restart) {
+            self.room_for(app, prepared.spec.workers)?;
             return self.roll(turn, wanted, prepared, order).await;
         }
         let runs = app.kept().run.is_some();
@@ -157,6 +158,7 @@ impl Daemon {
         }
         let cluster = app.kept().cluster();
         let name = app.name.clone();
+        let before = app.kept().reloads;
         let reloading = blocking(move || cluster.map(|cluster| cluster.reload_to(spec, reload)));
         let reloading = reloading
             .await?
@@ -173,7 +175,9 @@ impl Daemon {
                 |kept: &Kept| (kept.run.is_none() || kept.record.renewed(target, generation)).then_some(());
             turn.until(renewed).await?;
         } else {
-            let rolled = self.rolled(turn, generation, order.steps.as_ref()).await?;
+            let rolled = self
+                .rolled(turn, generation, before, order.steps.as_ref())
+                .await?;
             if rolled.outcome != Outcome::Done {
                 return Err(Failure {
                     error: not_rolled(app, rolled.outcome, rolled.reason.as_deref()),
@@ -222,7 +226,14 @@ impl Daemon {
     }
 
     /// Waits for the receipt, and tells how it goes.
-    async fn rolled(&self, turn: &Turn, generation: u32, steps: Option<&Steps>) -> Result<Receipt, Error> {
+    /// `before`: how many receipts there were before it was asked for.
+    async fn rolled(
+        &self,
+        turn: &Turn,
+        generation: u32,
+        before: u64,
+        steps: Option<&Steps>,
+    ) -> Result<Receipt, Error> {
         let mut last = None;
         let name = turn.app().name.clone();
         let receipt = turn.until(|kept| {
@@ -233,10 +244,12 @@ impl Daemon {
                 last = Some(stage);
                 steps.tell(progress(&name, stage));
             }
+            let new = usize::try_from(kept.reloads - before).unwrap_or(usize::MAX);
             let found = kept
                 .receipts
                 .iter()
                 .rev()
+                .take(new)
                 .find(|receipt| receipt.generation == u64::from(generation));
             match found {
                 Some(receipt) => Some(Ok(receipt.clone())),

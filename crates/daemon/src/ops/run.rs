@@ -101,7 +101,7 @@ impl Daemon {
     }
 
     /// Whether it can have so many workers; those that it has make room.
-    fn room_for(&self, app: &App, workers: u32) -> Result<(), Error> {
+    pub(super) fn room_for(&self, app: &App, workers: u32) -> Result<(), Error> {
         let kept = app.kept();
         let (new, there) = match &kept.run {
             None => (true, 0),

@@ -57,6 +57,10 @@ impl Daemon {
                 );
                 return Err(error.into());
             }
+            if kept.spec.instances.is_none() {
+                // Whose file has no number goes on with it, and so do those that come.
+                kept.spec.merge_logs.get_or_insert(true);
+            }
             kept.spec.instances = Some(workers_text(&workers, to));
         }
         let scaled = self.scale_to(&turn, to).await;
@@ -66,10 +70,8 @@ impl Daemon {
             Ok(()) => {}
             // The number is taken down: whatever runs next has so many.
             Err(error) if error.code == ErrorCode::Conflict => {
-                deed.notices.push(format!(
-                    "{}; it has {to} workers when it runs again",
-                    error.message
-                ));
+                deed.notices
+                    .push(format!("{}; workers when it runs again: {to}", error.message));
             }
             Err(error) => return Err(error.into()),
         }
@@ -81,9 +83,10 @@ impl Daemon {
         let app = turn.app();
         let (cluster, from) = {
             let mut kept = app.kept();
-            let instances = kept.spec.instances.clone();
+            let (instances, merged) = (kept.spec.instances.clone(), kept.spec.merge_logs);
             if let Some(run) = &mut kept.run {
                 run.spec.instances = instances;
+                run.spec.merge_logs = merged;
             }
             (kept.cluster(), std::mem::replace(&mut kept.target, to))
         };

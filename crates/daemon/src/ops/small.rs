@@ -1,6 +1,6 @@
 //! What is done at once, whoever has the turn: signals, counters, jobs, aborted reloads.
 
-use super::Host;
+use super::{Host, with_missing};
 use crate::app::App;
 use crate::daemon::{Daemon, Target};
 use everup::WorkerId;
@@ -17,8 +17,8 @@ impl Daemon {
             );
             error.with_hint("give a name or a number: USR2, SIGHUP, 12")
         })?;
-        let targets = self.targets(&request.targets)?;
-        Ok(each(&targets, |target| {
+        let (targets, missing) = self.targets_found(&request.targets)?;
+        let done = each(&targets, |target| {
             let kept = target.app.kept();
             let Some(cluster) = kept.cluster() else {
                 let error = Error::new(ErrorCode::Conflict, format!("`{}` does not run", target.app.name));
@@ -34,24 +34,25 @@ impl Daemon {
                 cluster.kill(WorkerId(*worker), number);
             }
             Ok("signalled")
-        }))
+        });
+        Ok(with_missing(done, missing))
     }
 
     /// Counters begin anew.
     pub(crate) fn reset(self: &Host, request: &On) -> Result<Done, Error> {
-        let targets = self.targets(&request.targets)?;
+        let (targets, missing) = self.targets_found(&request.targets)?;
         let done = each(&targets, |target| {
             target.app.kept().record.reset();
             self.changed(&target.app);
             Ok("reset")
         });
-        Ok(done)
+        Ok(with_missing(done, missing))
     }
 
     /// Reloads are given up.
     pub(crate) fn abort(self: &Host, request: &On) -> Result<Done, Error> {
-        let targets = self.targets(&request.targets)?;
-        Ok(each(&targets, |target| {
+        let (targets, missing) = self.targets_found(&request.targets)?;
+        let done = each(&targets, |target| {
             let kept = target.app.kept();
             let under_way = kept
                 .record
@@ -64,14 +65,16 @@ impl Daemon {
                 }
                 None => Ok("nothing"),
             }
-        }))
+        });
+        Ok(with_missing(done, missing))
     }
 
     /// Jobs are run now.
     pub(crate) fn launch(self: &Host, request: &On) -> Result<Done, Error> {
         self.open()?;
-        let targets = self.targets(&request.targets)?;
-        Ok(each(&targets, |target| launch_one(&target.app)))
+        let (targets, missing) = self.targets_found(&request.targets)?;
+        let done = each(&targets, |target| launch_one(&target.app));
+        Ok(with_missing(done, missing))
     }
 }
 

@@ -157,7 +157,12 @@ impl Daemon {
         if result.is_err() && how.new && !stopped && app.kept().run.is_none() {
             let failed = matches!(app.kept().end, Some(Outcome::Failed { status: Some(_) }));
             if !failed {
-                self.forget(&app);
+                let seen = app.kept().record.not_started.is_some();
+                if seen {
+                    self.forget(&app);
+                } else {
+                    self.unmake(&app);
+                }
             }
         }
         if result.is_err() && app.kept().run.is_none() && app.kept().end.is_none() {
@@ -279,7 +284,10 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
     }
     if name.len() > LONGEST_NAME {
         let start: String = name.chars().take(20).collect();
-        let what = format!("`{start}…` is no name: it has {} bytes, and may have {LONGEST_NAME}", name.len());
+        let what = format!(
+            "`{start}…` is no name: it has {} bytes, and may have {LONGEST_NAME}",
+            name.len()
+        );
         return Err(Error::new(ErrorCode::InvalidValue, what).with_hint("give a shorter --name"));
     }
     if name == "all" {

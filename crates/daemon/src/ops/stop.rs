@@ -1,6 +1,6 @@
 //! `stop` and `delete`.
 
-use super::{Deadline, Deed, Each, Failure, Host, Steps};
+use super::{Deadline, Deed, Each, Failure, Host, Steps, with_missing};
 use crate::app::App;
 use crate::daemon::{Daemon, Target};
 use everup_api::v1::{Done, On};
@@ -22,7 +22,7 @@ pub(crate) enum Left {
 impl Daemon {
     /// Stops them, those first that need others.
     pub(crate) async fn stop(self: &Host, request: On, left: Left, steps: Steps) -> Result<Done, Error> {
-        let targets = self.targets(&request.targets)?;
+        let (targets, missing) = self.targets_found(&request.targets)?;
         whole(
             &targets,
             if left == Left::Nothing {
@@ -32,9 +32,10 @@ impl Daemon {
             },
         )?;
         let deadline = Deadline::of(request.timeout_ms);
-        Ok(self
+        let done = self
             .stop_these(targets, left, request.now, request.parallel, deadline, steps)
-            .await)
+            .await;
+        Ok(with_missing(done, missing))
     }
 
     pub(crate) async fn stop_these(
@@ -94,6 +95,9 @@ impl Daemon {
         }
         let turn = app.hurry().turn(doing, deadline.0).await?;
         let ran = self.halt(&turn, now).await;
+        // Of a scale that was overtaken by this.
+        let target = app.kept().target;
+        self.number(&app, target);
         let mut deed = Deed::new(if ran { "stopped" } else { "nothing" }, &app);
         {
             let mut kept = app.kept();

@@ -1,10 +1,10 @@
-//! `trigger`: an action of pm2's protocol is sent to apps, and their replies are waited for. `send`: what cannot be done.
+//! `trigger`: an action of pm2's protocol is sent to apps, and their replies are waited for. `send`: a line for their standard input.
 
-use super::{Deadline, Deed, Each, Failure, Host, Steps};
+use super::{Deadline, Deed, Each, Failure, Host, Steps, with_missing};
 use crate::axm;
 use crate::daemon::{Daemon, Target};
 use everup::WorkerId;
-use everup_api::v1::{Done, Send, Trigger};
+use everup_api::v1::{Done, DoneTo, Send, Trigger};
 use everup_api::{Error, ErrorCode, Phase};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 impl Daemon {
     /// Sends it to each worker; the replies are notices.
     pub(crate) async fn trigger(self: &Host, request: Trigger, steps: Steps) -> Result<Done, Error> {
-        let targets = self.targets(&request.targets)?;
+        let (targets, missing) = self.targets_found(&request.targets)?;
         let limit = request.timeout_ms.map_or(LIMIT, Duration::from_millis);
         let until = Instant::now() + limit;
         let each = Each {
@@ -31,15 +31,51 @@ impl Daemon {
             let request = Arc::clone(&request);
             async move { trigger_one(target, &request, until).await }
         });
-        Ok(done.await)
+        Ok(with_missing(done.await, missing))
     }
 
-    /// Workers have no standard input of ours.
+    /// Writes to the standard input of workers: of an instance, or of all of an app.
     pub(crate) fn send(&self, request: &Send) -> Result<Done, Error> {
-        self.targets(std::slice::from_ref(&request.target))?;
-        let what = "workers have no standard input: it is /dev/null";
-        let error = Error::new(ErrorCode::Unsupported, what);
-        Err(error.with_hint("send a signal, an action (`trigger`), or a message through a socket of the app"))
+        let mut done = Done::default();
+        for Target { app, id } in self.targets(std::slice::from_ref(&request.target))? {
+            let kept = app.kept();
+            let slot = id.and_then(|id| kept.record.slot_of(id));
+            let lives = kept.record.lives.iter();
+            let meant: Vec<(u32, u32)> = lives
+                .filter(|(_, life)| slot.is_none_or(|slot| life.slot == slot))
+                .map(|(worker, life)| {
+                    (
+                        *worker,
+                        kept.record.places.get(&life.slot).map_or(0, |place| place.id),
+                    )
+                })
+                .collect();
+            let cluster = kept.cluster().filter(|_| !meant.is_empty());
+            drop(kept);
+            let Some(cluster) = cluster else {
+                return Err(Error::new(
+                    ErrorCode::Conflict,
+                    format!("`{}` does not run", app.name),
+                ));
+            };
+            for (worker, _) in &meant {
+                let written = cluster.input(WorkerId(*worker), request.text.clone().into_bytes());
+                written.map_err(|error| {
+                    Error::new(
+                        ErrorCode::Conflict,
+                        format!("nothing was sent to `{}`: {error}", app.name),
+                    )
+                })?;
+            }
+            done.apps.push(DoneTo {
+                app: app.name.clone(),
+                ids: meant.into_iter().map(|(_, id)| id).collect(),
+                done: "sent".into(),
+                error: None,
+                receipt: None,
+            });
+        }
+        Ok(done)
     }
 }
 

@@ -97,3 +97,42 @@ fn surplus_workers_are_waited_for() {
     record.note(&exit(2, 1), 6);
     assert!(record.settled(1));
 }
+
+fn reloading(generation: u32) -> Event {
+    Event::Reloading {
+        generation,
+        cause: everup::Cause::Reload,
+        phase: Phase::Canary,
+        done: 0,
+        total: 1,
+    }
+}
+
+fn reloaded(verdict: Verdict) -> Event {
+    let receipt = serde_json::json!({
+        "verdict": verdict, "reason": null, "generation": 2, "cause": everup::Cause::Reload, "changes": [],
+        "duration": Duration::ZERO, "moved": 0, "lost": null, "cut": 0, "unknown": null, "still_draining": 0
+    });
+    Event::Reloaded(Box::new(serde_json::from_value(receipt).unwrap()))
+}
+
+#[test]
+fn a_reload_counts_when_it_is_done() {
+    for (verdict, restarts) in [
+        (Verdict::Done, 2),
+        (Verdict::Aborted, 1),
+        (Verdict::RolledBack, 1),
+    ] {
+        let mut record = record(1);
+        record.note(&fork(1, 0, 1), 5);
+        record.note(&reloading(2), 6);
+        record.note(&fork(2, 0, 2), 7);
+        record.note(&reloading(2), 8);
+        // Meanwhile an old one has died.
+        record.note(&fork(3, 0, 1), 9);
+        record.note(&reloaded(verdict), 10);
+        assert_eq!(record.places[&0].restarts, restarts, "{verdict:?}");
+        record.note(&reloaded(verdict), 11);
+        assert_eq!(record.places[&0].restarts, restarts, "{verdict:?}");
+    }
+}

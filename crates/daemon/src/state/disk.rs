@@ -48,8 +48,17 @@ pub(crate) fn store<T: Serialize>(disk: &dyn Disk, path: &Path, state: &T) -> io
     placed
 }
 
+/// Removes what a writer has left beside it who was killed. Only when nobody writes.
+pub(crate) fn tidy(path: &Path) {
+    fs::remove_file(beside(path, ".new")).ok();
+}
+
 fn place(new: &Path, path: &Path) -> io::Result<()> {
     let old = beside(path, ".old");
+    if fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
+        let what = "it is a directory; remove it or give it another name";
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, what));
+    }
     if path.exists() {
         // At no moment is there neither of them.
         fs::remove_file(&old).ok();
@@ -95,6 +104,12 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Found<T> {
             Found::Unusable(format!("{why}; it is kept as {}", kept.display()))
         }
     }
+}
+
+/// The last state, or the one before, for somebody who only looks: nothing is moved.
+pub(crate) fn peek<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let used = |path: &Path| read(path).ok().flatten();
+    used(path).or_else(|| used(&beside(path, ".old")))
 }
 
 /// Why a file is of no use.
@@ -223,6 +238,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        fs::create_dir(&path).unwrap();
+        let error = store(&Real, &path, &json!(1)).unwrap_err();
+        assert!(error.to_string().starts_with("it is a directory"), "{error}");
+        assert!(!beside(&path, ".new").exists());
+        fs::remove_dir(&path).unwrap();
+        // A link is replaced, and what it leads to is left alone.
+        let elsewhere = folder.path().join("elsewhere");
+        store(&Real, &elsewhere, &json!(2)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        store(&Real, &path, &json!(3)).unwrap();
+        assert_eq!((last(&elsewhere), last(&path)), (json!(2), json!(3)));
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+    }
+
+    #[test]
+    fn what_a_killed_writer_has_left_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        store(&Real, &path, &json!(1)).unwrap();
+        fs::write(beside(&path, ".new"), "{").unwrap();
+        assert_eq!(peek::<Value>(&path), Some(json!(1)));
+        tidy(&path);
+        assert!(!beside(&path, ".new").exists());
+        assert_eq!(last(&path), json!(1));
+    }
+
+    #[test]
     fn several_writers_at_once_leave_one_whole_state_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
@@ -231,7 +276,8 @@ mod tests {
                 let path = &path;
                 scope.spawn(move || {
                     for round in 0..20 {
-                        let state = json!({"writer": writer, "round": round, "room": "x".repeat(writer * 5000)});
+                        let state =
+                            json!({"writer": writer, "round": round, "room": "x".repeat(writer * 5000)});
                         store(&Real, path, &state).unwrap();
                     }
                 });

@@ -56,6 +56,100 @@ fn what_is_wrong_has_a_status_and_a_hint() {
     assert_eq!(error.code, ErrorCode::UnknownApp);
 }
 
+/// A call that has nothing to say before its error.
+#[test]
+fn an_error_of_a_call_that_takes_its_time_has_its_status() {
+    let daemon = Daemon::start();
+    for (call, body, status, code) in [
+        ("stop", "{}", "400", "missing_field"),
+        ("stop", r#"{"targets": ["nobody"]}"#, "404", "unknown_app"),
+        ("reload", r#"{"targets": ["nobody"]}"#, "404", "unknown_app"),
+        ("resurrect", "{}", "422", "unsupported"),
+    ] {
+        let length = body.len();
+        let answer = raw(
+            &daemon,
+            &format!(
+                "POST /v1/{call} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+            ),
+        );
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{call}: {answer}"
+        );
+        assert!(
+            answer.contains("content-type: application/json\r\n"),
+            "{call}: {answer}"
+        );
+        assert!(answer.contains(code), "{call}: {answer}");
+    }
+}
+
+fn begun(daemon: &Daemon, request: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(daemon.home.join(SOCKET)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
+const HALF: &str = "POST /v1/stop HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{";
+
+#[test]
+fn one_too_many_is_told_so_at_once() {
+    let daemon = Daemon::start();
+    let many: Vec<UnixStream> = (0..256).map(|_| begun(&daemon, HALF)).collect();
+    let mut last = UnixStream::connect(daemon.home.join(SOCKET)).unwrap();
+    last.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut answer = String::new();
+    last.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains(r#""code":"busy""#), "{answer}");
+    let mut client = daemon.client();
+    let error = crate::harness::refused(client.ping()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Busy);
+    drop(many);
+    until("there is room again", || daemon.client().ping().is_ok());
+}
+
+#[test]
+fn many_who_follow_the_events_keep_nobody_out() {
+    let daemon = Daemon::start();
+    let follow = "GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n";
+    let status = |stream: &mut UnixStream| {
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        String::from_utf8(status.to_vec()).unwrap()
+    };
+    let mut many: Vec<UnixStream> = (0..64).map(|_| begun(&daemon, follow)).collect();
+    for stream in &mut many {
+        assert_eq!(status(stream), "HTTP/1.1 200");
+    }
+    assert_eq!(status(&mut begun(&daemon, follow)), "HTTP/1.1 503");
+    daemon.client().ping().unwrap();
+    drop(many);
+    until("there is room again", || {
+        status(&mut begun(&daemon, follow)) == "HTTP/1.1 200"
+    });
+}
+
+#[test]
+fn the_head_of_a_request_may_not_take_as_long_as_its_body() {
+    let daemon = Daemon::start();
+    let body = begun(&daemon, HALF);
+    let ends = [
+        begun(&daemon, ""),
+        begun(&daemon, "GET /v1/ping HTTP/1.1\r\nhost: x"),
+        begun(&daemon, "GET /v1/ping HTTP/1.1\r\nhost: x\r\n\r\n"),
+    ];
+    for mut stream in ends {
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+    }
+    body.set_nonblocking(true).unwrap();
+    let error = (&body).read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "it may still come");
+}
+
 #[test]
 fn only_its_owner_can_open_the_socket() {
     let daemon = Daemon::start();

@@ -2,7 +2,7 @@
 
 use super::{Fork, Reload};
 use crate::driver::Version;
-use crate::message::SendError;
+use crate::message::{InputError, SendError};
 use crate::output::wake;
 use crate::roster::Life;
 use crate::spec::Spec;
@@ -32,6 +32,7 @@ pub(crate) enum Command {
     Released(WorkerId, String),
     Disconnect(WorkerId),
     DisconnectAll,
+    Input(WorkerId, Vec<u8>, SyncSender<Result<(), InputError>>),
     Replace(WorkerId, Cause),
     Cut(WorkerId),
     Kill(WorkerId, i32),

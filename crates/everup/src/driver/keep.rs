@@ -18,11 +18,12 @@ use everup_core::health::{ProbeId, Probed};
 use everup_core::id::{EndpointId, Slot, Token, WorkerId};
 use everup_core::time::Time;
 use everup_core::wire::Event;
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, getpeername, getsockname, sockopt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// A record's kind: what a worker said.
@@ -94,8 +95,18 @@ impl Left {
         self.workers.values().map(|io| io.process.pid).collect()
     }
 
-    /// Whether connections to this address are its own.
-    pub(crate) fn serves(&self, local: SocketAddr) -> bool {
+    /// Whether this is a client's connection to one of its sockets.
+    pub(crate) fn serves(&self, connection: BorrowedFd<'_>) -> bool {
+        let Some(local) = accepted_at(connection) else {
+            return false;
+        };
+        let Ok(local) = SocketAddr::try_from(local.clone()) else {
+            let mut sockets = self
+                .listeners
+                .values()
+                .map(|listener| &listener.socket.descriptor);
+            return sockets.any(|socket| getsockname(socket).is_ok_and(|name| name == local));
+        };
         self.listeners.values().any(|listener| {
             let name = listener.socket.sockname.as_ref();
             let address: Option<IpAddr> = name.and_then(|name| name.address.parse().ok());
@@ -134,6 +145,20 @@ pub(super) enum Closing {
 impl From<OwnedFd> for Closing {
     fn from(descriptor: OwnedFd) -> Self {
         Self::Descriptor(descriptor)
+    }
+}
+
+/// Where a connection came in: at an internet address, or at a UNIX socket's path.
+fn accepted_at(connection: BorrowedFd<'_>) -> Option<SocketAddrAny> {
+    let local = getsockname(connection).ok()?;
+    match local.address_family() {
+        AddressFamily::UNIX => {
+            // Only one end of a connection has the listener's name, and the listener itself is no connection.
+            let named = SocketAddrUnix::try_from(local.clone()).ok()?.path().is_some();
+            let listens = sockopt::socket_acceptconn(connection).unwrap_or(true);
+            (named && !listens).then_some(local)
+        }
+        _ => getpeername(connection).ok().flatten().map(|_| local),
     }
 }
 
@@ -426,10 +451,29 @@ impl Driver {
         if self.workers.values().any(|io| io.process.has(&connection)) {
             return;
         }
-        let local = rustix::net::getsockname(&connection).ok();
-        if let Some(local) = local.and_then(|address| SocketAddr::try_from(address).ok()) {
+        let Some(local) = accepted_at(connection.as_fd()) else {
+            return;
+        };
+        if let Ok(local) = SocketAddr::try_from(local.clone()) {
             self.moved(connection, local);
+            return;
         }
+        let here =
+            |listener: &&Listener| getsockname(&listener.socket.descriptor).is_ok_and(|name| name == local);
+        let found = self
+            .listeners
+            .iter()
+            .find(|(_, listener)| listener.ours && here(listener));
+        let Some(endpoint) = found.map(|(endpoint, _)| *endpoint) else {
+            return;
+        };
+        let token = self.descriptors.token();
+        self.descriptors.connections.insert(token, connection);
+        self.feed(Input::Connection {
+            endpoint,
+            connection: token,
+            client: None,
+        });
     }
 
     fn not_held_any_more(&mut self, worker: WorkerId, postponed: Vec<Postponed>) {

@@ -18,6 +18,7 @@ mod burial;
 mod drain;
 mod group;
 mod health;
+mod input;
 pub(crate) mod keep;
 mod obey;
 mod report;
@@ -140,6 +141,7 @@ fn config(spec: &Spec) -> Config {
         ipc: matches!(spec.channel, Dialect::Ipc(_)),
         restart: spec.restart.clone(),
         ask: spec.stop.ask,
+        ask_at_stop: spec.stop.at_stop,
         kill_timeout: spec.stop.kill_timeout,
         drain_timeout: spec.stop.drain_timeout,
         max_draining: spec.stop.max_draining,
@@ -294,7 +296,7 @@ impl Driver {
             later: Vec::new(),
             doomed: Vec::new(),
             talkative: Vec::new(),
-            buffer: vec![0; crate::channel::READ_BUFFER],
+            buffer: Vec::new(),
             events: Vec::new(),
             outcome: None,
             keeping,
@@ -337,6 +339,10 @@ impl Driver {
             }
             let due = self.due();
             self.record();
+            if !more {
+                // There may be a thousand engines at rest in one process.
+                self.buffer = Vec::new();
+            }
             let limit = if more {
                 Some(Duration::ZERO)
             } else {

@@ -35,6 +35,9 @@ impl Driver {
             }
             Command::Released(worker, key) => self.with_session(worker, |session| session.released(&key)),
             Command::Disconnect(worker) => self.feed(Input::Disconnect { worker }),
+            Command::Input(worker, bytes, answer) => {
+                answer.send(self.input(worker, &bytes)).ok();
+            }
             Command::Replace(worker, cause) => self.feed(Input::Unhealthy { worker, cause }),
             Command::Cut(worker) => self.feed(Input::Cut { worker }),
             Command::Kill(worker, signal) => {

@@ -3,7 +3,7 @@
 use super::health::Private;
 use super::{Driver, Later, SEND_QUEUE, Version, keep};
 use crate::cgroup::Leaf;
-use crate::channel::{Channel, Read, Written};
+use crate::channel::{Channel, READ_BUFFER, Read, Written};
 use crate::cluster::{Release, Stdio};
 use crate::confine::Confiner;
 use crate::event::ReceivedHandle;
@@ -34,6 +34,9 @@ pub(super) struct WorkerIo {
     pub(super) channel: Option<Channel>,
     /// Whether we have sent it a signal.
     pub(super) signalled: bool,
+    /// Our end of its standard input.
+    #[serde(with = "crate::estate::number::maybe")]
+    pub(super) input: Option<OwnedFd>,
     /// Where it speaks `sd_notify`.
     pub(super) notify: Option<NotifySocket>,
     /// Its own listening socket, for probes.
@@ -100,6 +103,7 @@ impl Driver {
             .max(next);
         let (secrets, paths) = super::secrets::open_all(&version.secrets, above)?;
         table.extend(secrets);
+        let input = self.standard_input(worker, &mut table)?;
         let pipes = self.streams(worker, slot, &version, &confiner, &mut table)?;
         let (confinement, group) = confiner.prepare(worker, slot)?;
 
@@ -148,6 +152,7 @@ impl Driver {
             process,
             channel,
             signalled: false,
+            input,
             notify: Some(notify),
             private,
             group,
@@ -212,7 +217,23 @@ impl Driver {
         })
     }
 
-    /// The worker's ends of its standard streams go into the table; ours are returned.
+    /// The worker's end of its standard input goes into the table; ours, if there is one, is returned.
+    fn standard_input(&mut self, worker: WorkerId, table: &mut Table) -> io::Result<Option<OwnedFd>> {
+        let asked = self.overrides.get_mut(&worker).and_then(|fork| fork.stdin.take());
+        match asked {
+            None if self.spec.stdin => {
+                let (theirs, ours) = super::input::pipe()?;
+                table.push((theirs, 0));
+                return Ok(Some(ours));
+            }
+            None | Some(Stdio::Null) => {}
+            Some(Stdio::Inherit) => table.push((io::stdin().as_fd().try_clone_to_owned()?, 0)),
+            Some(Stdio::Descriptor(descriptor)) => table.push((descriptor, 0)),
+        }
+        Ok(None)
+    }
+
+    /// The worker's ends of its standard output and error go into the table; ours are returned.
     fn streams(
         &mut self,
         worker: WorkerId,
@@ -221,15 +242,10 @@ impl Driver {
         confiner: &Confiner,
         table: &mut Table,
     ) -> io::Result<Vec<Pipe>> {
-        let (input, outputs) = match self.overrides.get_mut(&worker) {
-            Some(fork) => (fork.stdin.take(), [fork.stdout.take(), fork.stderr.take()]),
-            None => (None, [None, None]),
+        let outputs = match self.overrides.get_mut(&worker) {
+            Some(fork) => [fork.stdout.take(), fork.stderr.take()],
+            None => [None, None],
         };
-        match input {
-            None | Some(Stdio::Null) => {}
-            Some(Stdio::Inherit) => table.push((io::stdin().as_fd().try_clone_to_owned()?, 0)),
-            Some(Stdio::Descriptor(descriptor)) => table.push((descriptor, 0)),
-        }
         let mut pipes = Vec::new();
         for ((stream, number), asked) in [(Stream::Out, 1), (Stream::Err, 2)].into_iter().zip(outputs) {
             match (asked, &self.spec.output) {
@@ -339,6 +355,7 @@ impl Driver {
         let mut events = std::mem::take(&mut self.events);
         let ledger = self.keeping.as_mut().map(|keeping| &mut *keeping.ledger);
         self.dirty = true;
+        self.buffer.resize(READ_BUFFER, 0);
         let read = channel.read(
             &mut self.buffer,
             &mut events,

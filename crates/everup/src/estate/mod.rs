@@ -20,7 +20,7 @@ pub(crate) mod number;
 
 use std::fmt;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
 /// Where an engine writes down what its successor must know. Every call takes effect as a whole or not at all, also if
@@ -180,10 +180,10 @@ impl Heirloom {
         self.settings.identity()
     }
 
-    /// Whether connections to this local address belong to it.
+    /// Whether this is a client's connection to one of its listening sockets.
     #[must_use]
-    pub fn serves(&self, local: std::net::SocketAddr) -> bool {
-        self.left.serves(local)
+    pub fn serves(&self, connection: BorrowedFd<'_>) -> bool {
+        self.left.serves(connection)
     }
 
     /// The pids of its workers, as far as they were known.

@@ -34,6 +34,24 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<OwnedFd,
     take(RawFd::deserialize(from)?).map_err(D::Error::custom)
 }
 
+/// One, or none.
+pub(crate) mod maybe {
+    use super::*;
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub(crate) fn serialize<S: Serializer>(one: &Option<OwnedFd>, to: S) -> Result<S::Ok, S::Error> {
+        match one {
+            Some(descriptor) => to.serialize_some(&descriptor.as_raw_fd()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OwnedFd>, D::Error> {
+        let number = Option::<RawFd>::deserialize(from)?;
+        number.map(take).transpose().map_err(D::Error::custom)
+    }
+}
+
 /// Several, in order.
 pub(crate) mod queue {
     use super::*;

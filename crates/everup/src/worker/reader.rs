@@ -5,7 +5,6 @@
 
 use super::drain::DrainReason;
 use super::link::{Blocked, Heard, Link};
-use crate::channel::READ_BUFFER;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use signal_hook::low_level::pipe;
@@ -13,6 +12,9 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Bytes read at once: as many as libuv reads, which a primary may count on.
+const READ_BUFFER: usize = 64 * 1024;
 
 /// Starts to read.
 pub(super) fn start(link: &Arc<Link>) -> io::Result<()> {

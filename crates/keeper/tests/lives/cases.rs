@@ -25,9 +25,22 @@ pub(crate) const ALL: &[Case] = &[
     ),
     ("an_end_that_nobody_saw_is_known", an_end_that_nobody_saw_is_known),
     (
+        "who_ends_while_the_keeper_is_replaced_is_reaped",
+        who_ends_while_the_keeper_is_replaced_is_reaped,
+    ),
+    (
         "a_program_that_does_not_come_up_gives_way",
         a_program_that_does_not_come_up_gives_way,
     ),
+    (
+        "a_program_that_never_becomes_a_keeper_gives_way",
+        a_program_that_never_becomes_a_keeper_gives_way,
+    ),
+    (
+        "whoever_dies_while_on_trial_the_old_program_comes_back",
+        whoever_dies_while_on_trial_the_old_program_comes_back,
+    ),
+    ("a_guard_leaves_nothing_behind", a_guard_leaves_nothing_behind),
     (
         "children_get_no_descriptor_after_a_take_over",
         children_get_no_descriptor_after_a_take_over,
@@ -390,6 +403,23 @@ fn an_end_that_nobody_saw_is_known() {
     }
 }
 
+fn who_ends_while_the_keeper_is_replaced_is_reaped() {
+    let home = Home::started();
+    for round in 0..20 {
+        let answer = home.ask("leave exec sleep 1000");
+        let child = field(&answer, "child").parse().expect("a pid");
+        let before = home.number("incarnation");
+        kill(home.number("keeper"), Signal::KILL);
+        // wait: so that each falls into another part of the take-over
+        thread::sleep(Duration::from_micros(200 * round));
+        kill(child, Signal::KILL);
+        home.after(before);
+        wait_for(&format!("no zombie in round {round}"), || {
+            state(child).is_none().then_some(())
+        });
+    }
+}
+
 fn a_program_that_does_not_come_up_gives_way() {
     let home = Home::started();
     let port = home.info("port").parse().expect("a port");
@@ -413,6 +443,127 @@ fn a_program_that_does_not_come_up_gives_way() {
     home.upgrade(&home.copy("good"));
     assert_eq!(home.info("fell_back"), "None");
     exchange(&mut kept, "and on");
+}
+
+fn a_program_that_never_becomes_a_keeper_gives_way() {
+    let home = Home::started();
+    let (port, listener) = (home.info("port").parse().expect("a port"), home.info("listener"));
+    let mut kept = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    kept.set_read_timeout(Some(LIMIT)).expect("a socket");
+    exchange(&mut kept, "hello");
+    let child = home.spawn("exec sleep 1000").1;
+    for (name, why) in [
+        ("ends", "ended before it was ready"),
+        ("hangs", "was not ready within 3s"),
+    ] {
+        let (before, keeper) = (home.number("incarnation"), home.number("keeper"));
+        home.upgrade(&home.copy(name));
+        let answer = home.ask("info");
+        assert!(answer.contains(why), "{answer}");
+        assert!(
+            field(&answer, "program").ends_with(home.program.to_str().expect("text")),
+            "{answer}"
+        );
+        assert_eq!(
+            home.number("incarnation"),
+            before + 1,
+            "the first daemon after it is the one"
+        );
+        assert_ne!(field(&answer, "keeper"), keeper.to_string());
+        wait_for("the hanging program's end", || {
+            state(keeper).is_none_or(|state| state == 'Z').then_some(())
+        });
+        assert_eq!(home.info("listener"), listener, "the same number");
+        exchange(&mut kept, name);
+        let mut new = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        new.set_read_timeout(Some(LIMIT)).expect("a socket");
+        exchange(&mut new, "new");
+        assert_eq!(state(child), Some('S'), "the child is gone");
+        let error = home.ensure().expect("it runs");
+        assert_eq!(error, Started::Before, "the lock is held");
+    }
+    // Whoever is killed now, it goes on; and it can be upgraded in earnest.
+    for key in ["pid", "keeper"] {
+        let before = home.number("incarnation");
+        kill(home.number(key), Signal::KILL);
+        home.after(before);
+        exchange(&mut kept, key);
+    }
+    home.upgrade(&home.copy("good"));
+    assert_eq!(home.info("fell_back"), "None");
+    exchange(&mut kept, "and on");
+    kill(child, Signal::KILL);
+}
+
+/// Pids of children, zombies too.
+fn children_of(pid: i32) -> Vec<String> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+fn is_named(pid: &str, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+}
+
+fn whoever_dies_while_on_trial_the_old_program_comes_back() {
+    let home = Home::started();
+    let port = home.info("port").parse().expect("a port");
+    let mut kept = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    kept.set_read_timeout(Some(LIMIT)).expect("a socket");
+    let mute = home.copy("mute");
+    for (keeper_gets, daemon_gets) in [
+        (Signal::KILL, None),
+        (Signal::STOP, None),
+        (Signal::STOP, Some(Signal::STOP)),
+        (Signal::KILL, Some(Signal::KILL)),
+    ] {
+        let (before, keeper) = (home.number("incarnation"), home.number("keeper"));
+        // The end of the answer comes late: the guard has the connection, too.
+        let mut control = UnixStream::connect(&home.place.socket).expect("it answers");
+        writeln!(control, "upgrade {}", mute.display()).expect("it is open");
+        let daemon = wait_for("a daemon of the new program", || {
+            let program = fs::read_to_string(format!("/proc/{keeper}/cmdline")).ok()?;
+            program.contains("/mute\0").then_some(())?;
+            children_of(keeper)
+                .into_iter()
+                .find(|child| is_named(child, "everup"))
+        });
+        let daemon: i32 = daemon.parse().expect("a pid");
+        kill(keeper, keeper_gets);
+        if let Some(signal) = daemon_gets {
+            kill(daemon, signal);
+        }
+        home.after(before);
+        let answer = home.ask("info");
+        assert!(!answer.contains("fell_back=None"), "{answer}");
+        assert!(
+            field(&answer, "program").ends_with(home.program.to_str().expect("text")),
+            "{answer}"
+        );
+        exchange(&mut kept, "back");
+        let now = field(&answer, "keeper").parse().expect("a pid");
+        wait_for("one daemon alone", || {
+            (children_of(now) == [home.info("pid")]).then_some(())
+        });
+        for gone in [keeper, daemon].into_iter().filter(|pid| *pid != now) {
+            wait_for("the end of the new program", || {
+                state(gone).is_none_or(|state| state == 'Z').then_some(())
+            });
+        }
+    }
+}
+
+fn a_guard_leaves_nothing_behind() {
+    let home = Home::started();
+    let keeper = home.number("keeper");
+    for number in 0..5 {
+        home.upgrade(&home.copy(&format!("everup-{number}")));
+        assert_eq!(home.number("keeper"), keeper);
+        wait_for("the daemon alone", || {
+            (children_of(keeper) == [home.info("pid")]).then_some(())
+        });
+        assert_eq!(home.info("fell_back"), "None");
+    }
 }
 
 fn children_get_no_descriptor_after_a_take_over() {

@@ -29,6 +29,17 @@ struct Found {
     control: Option<UnixListener>,
 }
 
+/// Programs that say that they can take over, and cannot.
+/// Gives an exit code for one that ends at once.
+pub(crate) fn fails_as_keeper(command: &everup_keeper::Command) -> Option<u8> {
+    let program = std::env::args().next().unwrap_or_default();
+    let resumes = matches!(command, everup_keeper::Command::Resume { .. });
+    while resumes && program.ends_with("hangs") {
+        thread::park();
+    }
+    (resumes && program.ends_with("ends")).then_some(3)
+}
+
 pub(crate) fn daemon(handoff: Handoff) -> i32 {
     let program = std::env::args().next().unwrap_or_default();
     if program.ends_with("broken") {
@@ -205,6 +216,11 @@ impl Host {
                 let pid = child.id();
                 thread::spawn(move || child.wait());
                 format!("mark={mark} child={pid}")
+            }
+            // Nobody here waits for this one.
+            ["leave", script @ ..] => {
+                let child = Command::new("/bin/sh").args(["-c", &script.join(" ")]).spawn();
+                format!("child={}", child.expect("a shell").id())
             }
             ["end", mark, pid] => {
                 let (mark, pid) = (mark.parse().expect("a mark"), pid.parse().expect("a pid"));

@@ -13,8 +13,12 @@ use everup_keeper::{Command, Config, run};
 
 fn main() -> ExitCode {
     if let Some(command) = Command::parse(env::args_os().skip(1)) {
+        if let Some(code) = host::fails_as_keeper(&command) {
+            return ExitCode::from(code);
+        }
         let mut config = Config::new(host::daemon);
         config.trial = Duration::from_secs(2);
+        config.grace = Duration::from_secs(1);
         return run(command, config);
     }
     harness::run(cases::ALL, env::args().skip(1))

@@ -15,6 +15,7 @@ fn pong(version: &str) -> Pong {
         home: "/h/.everup".into(),
         uptime_ms: 1,
         incarnation: 1,
+        fell_back: None,
     }
 }
 

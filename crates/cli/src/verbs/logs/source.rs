@@ -1,6 +1,7 @@
 //! Which files are read, and how their lines are called. Pure.
 
 use everup_api::v1::App;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What is in a file.
@@ -69,17 +70,16 @@ impl Source {
 /// The files of these apps, each once, in the order of the list.
 pub(super) fn sources(apps: &[App], wanted: Wanted<'_>) -> Vec<Source> {
     let mut found: Vec<Source> = Vec::new();
+    let mut asked: BTreeSet<&Path> = BTreeSet::new();
     for app in apps {
         let by_id = wanted
             .target
             .parse()
             .ok()
             .filter(|_| app.spec.name != wanted.target && app.spec.namespace() != wanted.target);
-        let instances = app
-            .instances
-            .iter()
-            .filter(|instance| by_id.is_none_or(|id: u32| instance.id == id));
-        for instance in instances {
+        let meant = |id: u32| by_id.is_none_or(|by_id: u32| id == by_id);
+        // Those that are not meant are looked at, too: they may write to the same file.
+        for instance in &app.instances {
             let own = [
                 (&instance.out_file, Kind::Out, wanted.out),
                 (&instance.error_file, Kind::Err, wanted.err),
@@ -89,6 +89,9 @@ pub(super) fn sources(apps: &[App], wanted: Wanted<'_>) -> Vec<Source> {
             let both = (&instance.log_file, Kind::Out, none);
             for (path, kind, _) in own.into_iter().chain([both]).filter(|(_, _, shown)| *shown) {
                 let Some(path) = path else { continue };
+                if meant(instance.id) {
+                    asked.insert(path);
+                }
                 match found.iter_mut().find(|source| &source.path == path) {
                     Some(known) if known.app == app.spec.name && known.id == Some(instance.id) => {}
                     Some(known) => known.id = None,
@@ -103,6 +106,7 @@ pub(super) fn sources(apps: &[App], wanted: Wanted<'_>) -> Vec<Source> {
             }
         }
     }
+    found.retain(|source| asked.contains(source.path.as_path()));
     found
 }
 
@@ -187,6 +191,8 @@ mod tests {
         let apps = [app("a", &[(6, "/a6", "", ""), (7, "/a7", "", "")])];
         assert_eq!(told(&apps, "7", true, true), ["7|a /a7"]);
         assert_eq!(told(&apps, "a", true, true), ["6|a /a6", "7|a /a7"]);
+        let merged = [app("m", &[(1, "/mo", "", ""), (2, "/mo", "", "")])];
+        assert_eq!(told(&merged, "2", true, true), ["m /mo"]);
         let numbers = [app("7", &[(0, "/x", "", ""), (7, "/y", "", "")])];
         assert_eq!(told(&numbers, "7", true, true).len(), 2);
     }
