@@ -27,7 +27,14 @@ pub(crate) struct Journal {
 struct Ring {
     /// Of the next event.
     next: u64,
-    kept: VecDeque<Event>,
+    kept: VecDeque<Kept>,
+}
+
+/// An event as it is kept. As text it needs a tenth of the memory, and few are ever read.
+#[derive(Debug)]
+struct Kept {
+    seq: u64,
+    json: Box<str>,
 }
 
 /// What a reader gets.
@@ -66,14 +73,17 @@ impl Journal {
         if ring.kept.len() == KEPT {
             ring.kept.pop_front();
         }
-        ring.kept.push_back(Event {
+        let event = Event {
             seq,
             at: crate::view::now(),
             event: event.into(),
             app: app.map(Into::into),
             id,
             data,
-        });
+        };
+        // There is nothing in it that cannot be written.
+        let json = serde_json::to_string(&event).unwrap_or_default().into_boxed_str();
+        ring.kept.push_back(Kept { seq, json });
         drop(ring);
         self.remember();
         self.news.send_replace(seq);
@@ -105,10 +115,14 @@ impl Journal {
         let oldest = ring.kept.front().map_or(ring.next, |event| event.seq);
         let skipped = oldest.saturating_sub(seq.saturating_add(1));
         let start = usize::try_from(seq.saturating_add(1).saturating_sub(oldest)).unwrap_or(usize::MAX);
-        let events: Vec<Event> = ring.kept.iter().skip(start).take(most).cloned().collect();
-        let last = events
+        let found: Vec<&Kept> = ring.kept.iter().skip(start).take(most).collect();
+        let last = found
             .last()
             .map_or(seq.max(oldest.saturating_sub(1)), |event| event.seq);
+        let events = found
+            .into_iter()
+            .filter_map(|kept| serde_json::from_str(&kept.json).ok())
+            .collect();
         Read {
             skipped,
             events,
@@ -136,6 +150,21 @@ mod tests {
 
     fn seqs(read: &Read) -> Vec<u64> {
         read.events.iter().map(|event| event.seq).collect()
+    }
+
+    #[test]
+    fn what_was_told_is_read() {
+        let journal = Journal::new(7);
+        let data: Map<String, Value> = [("pid".into(), 12.into()), ("why".into(), "\"x\"\n".into())]
+            .into_iter()
+            .collect();
+        journal.tell("exit", Some("web"), Some(3), data.clone());
+        let events = journal.after(0, 9).events;
+        let [event] = events.as_slice() else {
+            panic!("{events:?}")
+        };
+        assert_eq!((event.seq, event.event.as_str(), event.id), (7, "exit", Some(3)));
+        assert_eq!((event.app.as_deref(), &event.data), (Some("web"), &data));
     }
 
     #[test]

@@ -8,6 +8,11 @@
 //! dispositions and an empty mask, SIGKILL when the *thread* that forked it ends, standard input from
 //! `/dev/null`, no descriptor but the asked ones, and its limits and identity ([`confine`](super::confine)).
 //!
+//! The child borrows our memory until it executes its program, and this thread waits (`CLONE_VM | CLONE_VFORK`): a fork
+//! copies the page tables of the whole process, and has every thread copy pages afterwards; that took longer than all
+//! the rest, and more with each app. A child with another identity is forked: the kernel would take the change for
+//! ours, too, and make us undumpable.
+//!
 //! What the child cannot do it says on a pipe that a successful exec closes, with the step.
 
 use super::confine::{Confinement, Refusal, Step};
@@ -180,14 +185,11 @@ pub(crate) fn rehearse(confinement: &Confinement, reach: &Reach<'_>) -> Result<(
 fn start(mut child: Child<'_>) -> Result<Pid, SpawnError> {
     let (failure_read, failure_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     child.failure = failure_write.as_raw_fd();
-    // SAFETY: the child only makes async-signal-safe calls on memory prepared above, then execs or exits.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        // SAFETY: we are the forked child; every pointer in `child` is to memory that fork copied.
-        unsafe { child.become_it() }
-    }
+    let same_identity = child.confinement.ids.is_none() && child.confinement.caps.is_none();
+    let borrows = child.rehearsal.is_none() && same_identity;
+    let pid = if borrows { child.lend() } else { child.fork() };
     drop(failure_write);
-    let pid = Pid::from_raw(pid.max(0)).ok_or_else(io::Error::last_os_error)?;
+    let pid = Pid::from_raw(pid?).ok_or(io::Error::other("no pid"))?;
     match report(&failure_read)? {
         None => Ok(pid),
         Some(refusal) => {
@@ -215,7 +217,42 @@ struct Child<'a> {
     rehearsal: Option<&'a [CString]>,
 }
 
+/// What the child needs until it executes its program; more than it could use even in a debug build.
+const STACK: usize = 256 * 1024;
+
 impl Child<'_> {
+    fn fork(&mut self) -> io::Result<i32> {
+        // SAFETY: the child only makes async-signal-safe calls on memory that was prepared, then execs or exits.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: we are the forked child; every pointer in `self` is to memory that fork copied.
+            unsafe { self.become_it() }
+        }
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(pid)
+    }
+
+    /// As a fork, but in our memory, on a stack of its own, while this thread waits.
+    fn lend(&mut self) -> io::Result<i32> {
+        extern "C" fn begin(child: *mut libc::c_void) -> libc::c_int {
+            // SAFETY: the pointer is the one given to clone below; its owner waits.
+            unsafe { (*child.cast::<Child<'_>>()).become_it() }
+        }
+        let mut stack = Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>());
+        let top = stack.as_mut_ptr_range().end;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let signals = Blocked::all()?;
+        // SAFETY: the child only makes async-signal-safe calls, on memory that was prepared and that nobody else touches, as this
+        // thread goes on when it has executed its program or is gone. No handler of ours runs in it: all signals are blocked,
+        // and it lets them through after their dispositions are the default ones. It has a stack of its own.
+        let pid = unsafe { libc::clone(begin, top.cast(), flags, (&raw mut *self).cast()) };
+        let error = io::Error::last_os_error();
+        drop(signals);
+        if pid < 0 { Err(error) } else { Ok(pid) }
+    }
+
     /// # Safety
     /// Only in the child of a fork, with all pointers valid.
     unsafe fn become_it(&mut self) -> ! {
@@ -348,6 +385,32 @@ impl Child<'_> {
     }
 }
 
+/// All signals are blocked for this thread as long as this lives.
+struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    fn all() -> io::Result<Self> {
+        // SAFETY: plain calls on sets that are initialised before they are read.
+        let (set, result) = unsafe {
+            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&raw mut all);
+            let result = libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            (before, result)
+        };
+        match result {
+            0 => Ok(Self(set)),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that was there before.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// Default dispositions (an ignored signal would be inherited) and an empty mask.
 ///
 /// # Safety
@@ -457,6 +520,19 @@ mod tests {
         );
         drop(stray);
         assert_eq!(output, "own pid\nb\n/\n0\n1\n2\n7\n/etc/passwd\n/dev/null\n");
+    }
+
+    #[test]
+    fn signals_are_blocked_for_nobody_afterwards() {
+        let blocked = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("SigBlk:")).unwrap();
+            line.to_owned()
+        };
+        let before = blocked();
+        let childs = run("grep SigBlk: /proc/$$/status", &[]);
+        assert_eq!(childs, "SigBlk:\t0000000000000000\n");
+        assert_eq!(blocked(), before);
     }
 
     #[test]
