@@ -74,12 +74,12 @@ fn survive(policy: everup::Policy) {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        // wait: a kill at any instant
         let pause = match random % 3 {
             // The successor has hardly begun.
             0 => random % 40,
             _ => 20 + random % 150,
         };
+        // wait: a kill at any instant
         std::thread::sleep(Duration::from_millis(pause));
         kill(engine);
         engine = self::engine(&app, port, policy);
