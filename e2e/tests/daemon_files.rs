@@ -38,7 +38,7 @@ fn apps_become_what_the_file_says() -> Result<()> {
     let first = [
         app("kept", "env = { A = '1', TOKEN = 's3cr3t' }"),
         app("gone", ""),
-        app("more", ""),
+        app("more", "instances = 1"),
     ];
     fs::write(&file, first.concat())?;
     ensure!(planned(&daemon, &[])? == ["gone start", "kept start", "more start"]);

@@ -326,13 +326,13 @@ impl Daemon {
         let mut known = Vec::new();
         let mut connections = legacy.connections;
         for left in legacy.apps {
-            known.extend(left.engine.iter().flat_map(|(_, left)| left.pids()));
+            known.extend(left.engine.iter().flat_map(|(_, left)| left.marks()));
             let its = |connection: &mut OwnedFd| left.serves(connection);
             let its: Vec<OwnedFd> = connections.extract_if(.., its).collect();
             self.adopt_app(left, its, &marks).await;
         }
-        for (pid, mark) in marks.iter().filter(|(pid, _)| !known.contains(pid)) {
-            // Of no app that we know: nobody would ever stop it.
+        for (pid, mark) in marks.iter().filter(|(_, mark)| !known.contains(mark)) {
+            // Of no worker that we know, nor started by one: nobody would ever stop it.
             everup::cluster::end_stray(*pid, mark);
         }
     }

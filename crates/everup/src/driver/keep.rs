@@ -93,8 +93,11 @@ pub(crate) struct Left {
 }
 
 impl Left {
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        self.workers.values().map(|io| io.process.pid).collect()
+    pub(crate) fn marks(&self) -> Vec<String> {
+        self.workers
+            .values()
+            .map(|io| io.process.mark().to_owned())
+            .collect()
     }
 
     /// Whether this is a client's connection to one of its sockets.

@@ -186,9 +186,9 @@ impl Heirloom {
         self.left.serves(connection)
     }
 
-    /// The pids of its workers, as far as they were known.
+    /// The marks of its workers: what they have started has the same.
     #[must_use]
-    pub fn pids(&self) -> Vec<u32> {
-        self.left.pids()
+    pub fn marks(&self) -> Vec<String> {
+        self.left.marks()
     }
 }
