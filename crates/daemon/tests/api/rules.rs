@@ -163,7 +163,7 @@ fn only_its_owner_can_open_the_socket() {
     assert_eq!(mode(SOCKET), 0o600);
     daemon.start_app(sleeper("a", 1)).unwrap();
     assert_eq!(mode("state.json"), 0o600);
-    assert_eq!(mode("logs/a-out.log"), 0o600);
+    assert_eq!(mode("logs/a-out-0.log"), 0o600);
 }
 
 #[test]
