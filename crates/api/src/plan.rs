@@ -1,6 +1,6 @@
 //! What differs between two descriptions of an app, and what has to be done for it.
 //!
-//! Job: `plan` and `apply` in one place, without doing anything. Values are redacted ([`redact`](crate::redact)): a
+//! Job: `plan` and `apply` in one place, without doing anything. Values are redacted ([`redact`]): a
 //! difference of two secrets is shown as a difference, and not as values.
 //!
 //! Invariants: every field of [`AppSpec`] has a row in [`KEYS`]; two descriptions without a difference are equal,

@@ -40,6 +40,8 @@ const BODY: usize = 8 << 20;
 const HEAD: Duration = Duration::from_secs(5);
 /// And its body within this time.
 const SLOW: Duration = Duration::from_secs(30);
+/// How long the end waits for answers that are under way.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// The headers of a request, in bytes.
 const HEADERS: usize = 64 << 10;
 
@@ -58,7 +60,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
-    let answers = || timeout(Duration::from_secs(1), places.left());
+    let answers = || timeout(LAST_ANSWERS, places.left());
     if daemon.ending() == Ending::HandOver {
         answers().await.ok();
         if let Some(successor) = daemon.successor() {

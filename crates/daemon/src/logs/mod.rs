@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - Each byte that a worker wrote comes into each of its files once, in the order of that stream, also if daemon, keeper
-//!   or both binaries are killed or replaced meanwhile. [`pump`] says how, and what remains.
+//!   or both binaries are killed or replaced meanwhile. `pump` says how, and what remains.
 //! - No line of one worker begins within a line of another: where several write to a raw file, others wait for the end of a
 //!   begun line, up to 50 ms.
 //! - A file that cannot be written loses nothing: its workers' bytes wait in their pipes (and the workers with them, when
